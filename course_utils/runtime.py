@@ -1,0 +1,173 @@
+"""Where and how large a lesson runs: profile, budget, device, seeds, progress, and a check of the environment."""
+
+import os
+import platform
+import random
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+PROFILES = ("ci", "cpu", "gpu")
+
+
+def profile() -> str:
+    """Name of the running profile: ``"ci"``, ``"cpu"`` or ``"gpu"``.
+
+    ``COURSE_PROFILE`` decides; unset, it is ``"gpu"`` when CUDA or MPS is there and ``"cpu"`` otherwise.
+    Built in lesson 00.
+
+    Raises:
+        ValueError: ``COURSE_PROFILE`` holds another word.
+    """
+    name = os.environ.get("COURSE_PROFILE", "").strip()
+    if not name:
+        return "gpu" if _accelerator() else "cpu"
+    if name not in PROFILES:
+        raise ValueError(f"COURSE_PROFILE is {name!r}; it must be one of {', '.join(PROFILES)}, or unset.")
+    return name
+
+
+def device() -> torch.device:
+    """Device to train on: an accelerator under the ``gpu`` profile, the CPU under ``ci`` and ``cpu``.
+
+    Raises:
+        RuntimeError: the profile is ``gpu`` and this machine has neither CUDA nor MPS.
+    """
+    if profile() != "gpu":
+        return torch.device("cpu")
+    name = _accelerator()
+    if name is None:
+        raise RuntimeError(
+            "COURSE_PROFILE is gpu, but torch sees no GPU here. In Colab choose Runtime > Change runtime type > GPU; "
+            "elsewhere unset COURSE_PROFILE to run on the CPU."
+        )
+    return torch.device(name)
+
+
+def _accelerator() -> str | None:
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return None
+
+
+def in_colab() -> bool:
+    """Whether this is a Google Colab kernel."""
+    return "google.colab" in sys.modules
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators (torch seeds every device).
+
+    Call it right before the model is created: the weights depend on it. Built in lesson 00.
+
+    Raises:
+        ValueError: ``seed`` is negative or does not fit into 32 bits, which NumPy cannot take.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}; it must be a whole number from 0 to 2**32 - 1.")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global state is what has to be seeded
+    torch.manual_seed(seed)
+
+
+def seeds(count: int) -> list[int]:
+    """Seeds of the repeated runs of an experiment: ``0 .. count - 1``, or those in ``COURSE_SEEDS`` (``"3,4,5"``).
+
+    Raises:
+        ValueError: ``COURSE_SEEDS`` is not a comma-separated list of different whole numbers.
+    """
+    text = os.environ.get("COURSE_SEEDS", "").strip()
+    if not text:
+        return list(range(count))
+    try:
+        chosen = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"COURSE_SEEDS is {text!r}; write whole numbers with commas between, as in 3,4,5.") from None
+    if len(set(chosen)) != len(chosen) or min(chosen) < 0:
+        raise ValueError(f"COURSE_SEEDS is {text!r}; the seeds must be different from each other and not negative.")
+    return chosen
+
+
+def budget(*, ci: dict, cpu: dict, gpu: dict) -> SimpleNamespace:
+    """Sizes of a lesson's experiments under the running profile, as attributes.
+
+    The only switch between profiles in a lesson (lesson 00).
+
+    Raises:
+        ValueError: the three profiles do not name the same sizes.
+
+    >>> budget(ci=dict(epochs=1), cpu=dict(epochs=20), gpu=dict(epochs=20)).epochs >= 1
+    True
+    """
+    choices = {"ci": ci, "cpu": cpu, "gpu": gpu}
+    names = set(ci) | set(cpu) | set(gpu)
+    for label, sizes in choices.items():
+        if missing := names - set(sizes):
+            raise ValueError(f"budget(): profile {label} lacks {', '.join(sorted(missing))}; give all profiles the same.")
+    return SimpleNamespace(**choices[profile()])
+
+
+def progress(iterable: Iterable | None = None, description: str = "", total: int | None = None, show: bool = True) -> tqdm:
+    """Progress bar in plain text on standard output: one look in JupyterLab, Colab, a terminal and a rendered page.
+
+    Widget bars would leave an empty "0%" behind in a saved page, and standard error would paint the bar red.
+    """
+    return tqdm(iterable, desc=description, total=total, disable=not show, file=sys.stdout, ncols=100, mininterval=0.5)
+
+
+def check_environment() -> list[dict]:
+    """Check Python, every required package, the torch/torchvision pair and the device.
+
+    Returns:
+        One dict per check: ``what``, ``found``, ``ok`` and ``fix`` (plain-language advice, empty when ``ok``).
+        Lesson 00 shows it as a table.
+    """
+    from packaging.requirements import Requirement
+
+    rows = [_row("Python", platform.python_version(), sys.version_info >= (3, 11), "Install Python 3.11 or newer.")]
+    for text in metadata.requires("course-utils") or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        fix = f'Run: pip install "{requirement.name}{requirement.specifier}", then restart the kernel.'
+        try:
+            found = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            rows.append(_row(requirement.name, "missing", False, fix))
+            continue
+        rows.append(_row(requirement.name, found, requirement.specifier.contains(found, prereleases=True), fix))
+    rows.append(_torchvision_row())
+    name = _accelerator()
+    wants_gpu = os.environ.get("COURSE_PROFILE", "").strip() == "gpu"
+    rows.append(
+        _row(
+            "device",
+            f"{name or 'CPU'}, {torch.get_num_threads()} CPU threads",
+            name is not None or not wants_gpu,
+            "COURSE_PROFILE asks for a GPU and torch sees none: unset it, or choose a GPU runtime.",
+        )
+    )
+    return rows
+
+
+def _torchvision_row() -> dict:
+    what = "torchvision fits torch"
+    try:
+        from torchvision.ops import nms
+
+        nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
+    except Exception as error:  # a mismatched pair fails in many ways, and the reader wants the cure, not the traceback
+        fix = "The two are not a matching pair. Run: pip install --upgrade torch torchvision, then restart the kernel."
+        return _row(what, f"{type(error).__name__}: {error}"[:80], False, fix)
+    return _row(what, "yes", True, "")
+
+
+def _row(what: str, found: str, ok: bool, fix: str) -> dict:
+    return {"what": what, "found": found, "ok": ok, "fix": "" if ok else fix}
