@@ -129,7 +129,9 @@ def _check_split(label: str, split: Split, num_classes: int, sample_shape: torch
         raise DataError(f"{label}: labels must be int64 (N,), not {y.dtype} {tuple(y.shape)}.")
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= num_classes:
-        raise DataError(f"{label} has labels from {low} to {high}, but there are {num_classes} classes (0 to {num_classes - 1}).")
+        raise DataError(
+            f"{label} has labels from {low} to {high}, but there are {num_classes} classes (0 to {num_classes - 1})."
+        )
 
 
 def _contents(x: Tensor) -> list[bytes]:
@@ -193,9 +195,8 @@ def _load_published(name: str, root: Path) -> Dataset:
 
     class_name, counts, shape = _PUBLISHED[name]
     published = getattr(datasets, class_name)
-    cure = f"Delete the folder {root / class_name} and load it again with a network; bundled sets need none ({', '.join(BUNDLED)})."
-    if name == "cifar10":
-        cure = cure.replace(f"folder {root / class_name}", f"files that start with cifar-10 in {root}")
+    place = f"the files that start with cifar-10 in {root}" if name == "cifar10" else f"the folder {root / class_name}"
+    cure = f"Delete {place} and load it again with a network; the bundled sets need none ({', '.join(BUNDLED)})."
     try:
         root.mkdir(parents=True, exist_ok=True)
         train, test = (published(str(root), train=part, download=True) for part in (True, False))
@@ -293,7 +294,7 @@ class TensorLoader:
         shuffle: a new random order for each pass.
         sampler: positions in the order wanted, iterated anew for each pass, with a length (any torch ``Sampler``);
             instead of ``shuffle``.
-        generator: CPU generator that draws the order; torch's global one when ``None``. The order is the same on every device.
+        generator: CPU generator that draws the order, so that it is the same on every device; torch's global one when ``None``.
         batch_transform: ``(x, y) -> (x, y)`` on each batch, on the device: augmentation, normalisation, mixing.
         device: where the tensors are kept; by default, where they are.
         drop_last: leave out a smaller last batch; ``False`` unless asked for, since it loses samples.

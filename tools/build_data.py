@@ -17,7 +17,18 @@ import torch
 
 from course_utils.data import Dataset, Split, balanced_split, sha256
 
-FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 
 def mnist_small() -> Dataset:
@@ -35,7 +46,11 @@ def fashion_small(folder: Path) -> Dataset:
     val, train, _ = balanced_split(y, (100, 400), generator)
     x_test, y_test = _read_idx(folder, "t10k")
     test, _ = balanced_split(y_test, (400,), generator)
-    splits = {"train": Split(x[train], y[train]), "val": Split(x[val], y[val]), "test": Split(x_test[test], y_test[test])}
+    splits = {
+        "train": Split(x[train], y[train]),
+        "val": Split(x[val], y[val]),
+        "test": Split(x_test[test], y_test[test]),
+    }
     return Dataset("fashion-small", **splits, classes=FASHION_CLASSES)
 
 

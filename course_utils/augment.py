@@ -1,0 +1,115 @@
+"""Augmentation and normalisation of whole batches, on the device where the batch is.
+
+Each function here returns a batch transform ``(x, y) -> (x, y)`` that leaves ``y`` alone and never changes its input in
+place. Randomness comes from torch's global generator of the batch's device, so `runtime.seed_everything` fixes it.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+BatchTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def chain(*transforms: BatchTransform) -> BatchTransform:
+    """Apply batch transforms from left to right.
+
+    >>> x, y = chain(random_flip(p=1.0), random_flip(p=1.0))(torch.arange(6.0).reshape(1, 1, 2, 3), torch.zeros(1))
+    >>> x.flatten().tolist()
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    """
+
+    def chained(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        for transform in transforms:
+            x, y = transform(x, y)
+        return x, y
+
+    return chained
+
+
+def normalize(mean: Tensor, std: Tensor) -> BatchTransform:
+    """Scale uint8 images to 0..1 first, then subtract ``mean`` and divide by ``std`` along dimension 1.
+
+    Args:
+        mean, std: one value per channel ``(C,)`` or feature ``(F,)``, from the training split alone (`data.Dataset`);
+            for images in units of 0..1.
+
+    Returns:
+        Transform of uint8 ``(B, C, H, W)`` or float ``(B, C, ...)`` to float32 of the same shape. Equals
+        ``torchvision.transforms.v2.ToDtype(torch.float32, scale=True)`` and then ``Normalize(mean, std)``.
+
+    Raises:
+        ValueError: a standard deviation is not above zero, or the statistics do not fit the batch's channels.
+    """
+    mean, std = torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(std, dtype=torch.float32)
+    if mean.shape != std.shape or mean.ndim != 1:
+        raise ValueError(f"mean {tuple(mean.shape)} and std {tuple(std.shape)} must both be of shape (C,).")
+    if not bool((std > 0).all()):
+        raise ValueError("a channel or feature has standard deviation 0: it is constant, so drop it.")
+    on_device: dict = {}
+
+    def normalized(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        if x.ndim < 2 or x.shape[1] != len(mean):
+            raise ValueError(f"batch of shape {tuple(x.shape)} has not the {len(mean)} channels of mean and std.")
+        unit = 255.0 if x.dtype == torch.uint8 else 1.0
+        key = (x.device, x.ndim, unit)
+        if key not in on_device:  # one transfer a run, not one a batch
+            shape = (1, -1) + (1,) * (x.ndim - 2)
+            on_device[key] = (mean * unit).to(x.device).view(shape), (1 / (std * unit)).to(x.device).view(shape)
+        shift, scale = on_device[key]
+        return (x - shift).mul_(scale), y
+
+    return normalized
+
+
+def random_crop(padding: int) -> BatchTransform:
+    """Pad images with zeros on every side and cut a window of the old size at a random place, one place per image.
+
+    Args:
+        padding: pixels on each side, at least 1; a shift of ``-padding .. padding`` in each direction is equally likely.
+
+    Returns:
+        Transform of ``(B, C, H, W)`` to the same shape and dtype. Each image equals what
+        ``torchvision.transforms.RandomCrop((H, W), padding)`` gives for its place.
+
+    Raises:
+        ValueError: ``padding`` is below 1, or the batch is not ``(B, C, H, W)``.
+    """
+    if padding < 1:
+        raise ValueError(f"padding is {padding}; it must be at least 1 pixel.")
+
+    def cropped(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        _need_images(x)
+        batch, _, height, width = x.shape
+        padded = torch.nn.functional.pad(x, (padding,) * 4)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view (B, C, 2p+1, 2p+1, H, W): nothing is copied yet
+        top, left = torch.randint(2 * padding + 1, (2, batch), device=x.device)
+        return windows[torch.arange(batch, device=x.device), :, top, left], y
+
+    return cropped
+
+
+def random_flip(p: float = 0.5) -> BatchTransform:
+    """Mirror each image left to right with probability ``p``.
+
+    Returns:
+        Transform of ``(B, C, H, W)`` to the same shape and dtype.
+
+    Raises:
+        ValueError: ``p`` is outside 0..1, or the batch is not ``(B, C, H, W)``.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"p is {p}; a probability lies between 0 and 1.")
+
+    def flipped(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        _need_images(x)
+        mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < p
+        return torch.where(mirrored, x.flip(-1), x), y
+
+    return flipped
+
+
+def _need_images(x: Tensor) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"augmentation needs a batch of images (B, C, H, W), not shape {tuple(x.shape)}.")
