@@ -1,0 +1,89 @@
+"""Figures that two lessons or more use. Each draws on given axes and computes nothing but means."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from torch import Tensor
+
+
+def style() -> None:
+    """Set the look of every figure: a palette that colour-blind readers can tell apart, and text readable at half size."""
+    sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
+    plt.rcParams |= {
+        "figure.dpi": 100,
+        "figure.constrained_layout.use": True,
+        "axes.titlesize": "medium",
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "lines.linewidth": 2,
+    }
+
+
+def learning_curves(
+    frame: pd.DataFrame, measure: str = "loss", *, best_epoch: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Training and validation curve of ``History.frame`` over epochs (lesson 00).
+
+    Args:
+        frame: with columns ``train_<measure>`` and ``val_<measure>``.
+        measure: ``"loss"`` or ``"accuracy"``.
+        best_epoch: marked with a vertical line when given.
+        ax: where to draw; the current axes when ``None``.
+    """
+    ax = ax or plt.gca()
+    ax.plot(frame.index, frame[f"train_{measure}"], "--", label="training")
+    ax.plot(frame.index, frame[f"val_{measure}"], "-", label="validation")
+    if best_epoch is not None:
+        ax.axvline(best_epoch, color="0.4", linestyle=":", label=f"epoch {best_epoch}")
+    ax.set(xlabel="epoch", ylabel="cross-entropy (nats)" if measure == "loss" else measure)
+    ax.legend()
+    return ax
+
+
+def paired(frame: pd.DataFrame, *, ylabel: str, ax: Axes | None = None) -> Axes:
+    """One line per seed across conditions, and the mean of each condition as a bar of its own (lesson 01).
+
+    Lines that all rise or all fall show a difference that does not depend on the seed.
+
+    Args:
+        frame: a row per seed, a column per condition.
+        ylabel: what the values are, with their unit.
+        ax: where to draw; the current axes when ``None``.
+    """
+    ax = ax or plt.gca()
+    positions = range(len(frame.columns))
+    for seed, row in frame.iterrows():
+        ax.plot(
+            positions, row, "o-", color="0.6", linewidth=1, markersize=5, label="one seed" if seed == frame.index[0] else None
+        )
+    ax.plot(positions, frame.mean(), "_", color="C0", markersize=34, markeredgewidth=4, label="mean")
+    ax.set_xticks(positions, frame.columns)
+    ax.set_xlim(-0.5, len(frame.columns) - 0.5)
+    ax.set_ylabel(ylabel)
+    ax.grid(axis="x", visible=False)
+    ax.legend()
+    return ax
+
+
+def image_grid(images: Tensor, titles: Sequence[str], *, columns: int = 10, title: str = "") -> None:
+    """A grid of images, each with a title (lesson 00).
+
+    Args:
+        images: uint8 ``(N, C, H, W)`` with 1 or 3 channels.
+        titles: one per image.
+        columns: images in a row.
+        title: of the whole figure.
+    """
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.15 * columns, 1.4 * rows + 0.3), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, image, text in zip(axes.flat, images, titles, strict=False):
+        ax.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray_r", vmin=0, vmax=255)
+        ax.set_title(text, fontsize="x-small", fontweight="normal", loc="center")
+    figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
