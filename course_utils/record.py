@@ -72,7 +72,7 @@ class Claims:
 
     >>> claims = Claims("01")
     >>> claims.add("gain", "gain in accuracy", {0: 0.10, 1: 0.12}, each_at_least=0.08)
-    gain: 0.110 (0.100 to 0.120 over 2 runs), asked: each ≥ 0.08 → holds
+    gain: 0.11 (0.1 to 0.12 over 2 runs), asked: each ≥ 0.08 → holds
     """
 
     lesson: str
