@@ -1,6 +1,6 @@
 """Figures that two lessons or more use. Each draws on given axes and computes nothing but means."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -41,6 +41,23 @@ def learning_curves(
     if best_epoch is not None:
         ax.axvline(best_epoch, color="0.4", linestyle=":", label=f"epoch {best_epoch}")
     ax.set(xlabel="epoch", ylabel="cross-entropy (nats)" if measure == "loss" else measure)
+    ax.legend()
+    return ax
+
+
+def seed_curves(frames: Mapping[int, pd.DataFrame], columns: Sequence[str], *, ax: Axes | None = None) -> Axes:
+    """One thin line per seed for each column, so that the spread is seen and not only a mean (lesson 00).
+
+    Args:
+        frames: a frame per seed; the index is the horizontal axis.
+        columns: the first is drawn dashed (training), the others solid.
+        ax: where to draw; the current axes when ``None``.
+    """
+    ax = ax or plt.gca()
+    for number, column in enumerate(columns):
+        for position, frame in enumerate(frames.values()):
+            label = column.replace("train_", "training ").replace("val_", "validation ") if position == 0 else None
+            ax.plot(frame.index, frame[column], "-" if number else "--", color=f"C{number}", linewidth=1.2, label=label)
     ax.legend()
     return ax
 
