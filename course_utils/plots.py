@@ -104,3 +104,19 @@ def image_grid(images: Tensor, titles: Sequence[str], *, columns: int = 10, titl
         ax.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray_r", vmin=0, vmax=255)
         ax.set_title(text, fontsize="x-small", fontweight="normal", loc="center")
     figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+
+
+def mean_and_std(table: pd.DataFrame) -> pd.DataFrame:
+    """Table of "mean ± standard deviation" over the rows (seeds), a row per condition and a column per measure (lesson 01).
+
+    Args:
+        table: a row per seed and columns ``(measure, condition)``.
+
+    >>> mean_and_std(pd.DataFrame({("gap", "plain"): [0.1, 0.3], ("gap", "dropout"): [0.1, 0.1]}))
+                       gap
+    plain    0.200 ± 0.141
+    dropout  0.100 ± 0.000
+    """
+    cells = [f"{mean:.3f} ± {std:.3f}" for mean, std in zip(table.mean(), table.std(), strict=True)]
+    wide = pd.Series(cells, index=table.columns).unstack(0, sort=False)
+    return wide[list(dict.fromkeys(measure for measure, _ in table.columns))]

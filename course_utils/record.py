@@ -7,10 +7,14 @@ import time
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from course_utils import runtime
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _START = time.perf_counter()
 
@@ -78,11 +82,11 @@ class Claims:
     lesson: str
     made: list[Claim] = field(default_factory=list)
 
-    def add(self, name: str, statement: str, values: dict[int, float], **bounds: float) -> None:
+    def add(self, name: str, statement: str, values: "dict[int, float] | pd.Series", **bounds: float) -> None:
         """Make a claim and say whether it holds. Under the ``ci`` profile it is measured and not judged: runs are too short.
 
         Args:
-            name, statement, values, bounds: see `Claim`.
+            name, statement, values, bounds: see `Claim`; ``values`` may be a series with the seeds as its index.
 
         Raises:
             ValueError: no values, no bound, or a name that is taken.
