@@ -1,0 +1,105 @@
+"""Documents say what the project is: tables, environments, checksums, links and commands are in step."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md"]
+CONDA_NAMES = {"torch": "pytorch", "build": "python-build"}
+# What pip installs from an extra that names this package itself, and what conda users do without.
+OURS = "course-utils"
+
+
+def requirements(*extras: str) -> dict[str, str]:
+    lines = list(PROJECT["dependencies"])
+    for extra in extras:
+        lines += PROJECT["optional-dependencies"][extra]
+    parsed = [Requirement(line) for line in lines]
+    return {CONDA_NAMES.get(item.name, item.name): str(item.specifier) for item in parsed if item.name != OURS}
+
+
+def test_readme_tables_are_in_step():
+    ran = subprocess.run([sys.executable, "tools/readme.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_conda_environment_equals_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    listed = [item for item in environment["dependencies"] if isinstance(item, str)]
+    found = {item.name: str(item.specifier) for item in map(Requirement, listed)}
+    assert found.pop("python") == PROJECT["requires-python"]
+    assert found.pop("pip") == ""
+    assert found == requirements("lab", "test")
+    assert {"pip": ["--editable ."]} in environment["dependencies"]
+
+
+def test_constraints_are_exact_complete_and_without_addresses():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", line) for line in pins), pins
+    names = {re.split("==", line)[0].lower().replace("_", "-") for line in pins}
+    needed = {Requirement(line).name for extra in PROJECT["optional-dependencies"].values() for line in extra}
+    needed |= {Requirement(line).name for line in PROJECT["dependencies"]}
+    assert needed - {OURS} <= names
+    for line in [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]:
+        requirement = Requirement(line)
+        versions = [
+            pin.split("==")[1].split(" ")[0]
+            for pin in pins
+            if pin.lower().replace("_", "-").startswith(f"{requirement.name}==")
+        ]
+        assert all(requirement.specifier.contains(version) for version in versions), line
+
+
+def test_data_readme_has_the_checksums_and_counts():
+    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    manifest = json.loads((ROOT / "data" / "manifest.json").read_text(encoding="utf-8"))
+    from course_utils import data
+
+    for file, facts in manifest.items():
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{file}`"))
+        dataset = data.load(Path(file).stem)
+        counts = " / ".join(f"{len(split.y):,}" for split in (dataset.train, dataset.val, dataset.test))
+        assert facts["sha256"] in row
+        assert counts in row
+    assert sum(facts["bytes"] for facts in manifest.values()) <= 6e6
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    path = ROOT / document
+    targets = re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+    local = [target for target in targets if not target.startswith("http")]
+    assert local
+    assert not [target for target in local if not (path.parent / target).exists()]
+    allowed = (PROJECT["urls"]["Repository"], "https://colab.research.google.com/")
+    assert not [target for target in targets if target.startswith("http") and not target.startswith(allowed)]
+
+
+def test_make_targets_named_in_documents_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for document in [*DOCUMENTS, "tests/claims/test_claims.py"]:
+        named = set(re.findall(r"`?\bmake ([a-z]+)\b", (ROOT / document).read_text(encoding="utf-8")))
+        assert named & targets or document == "data/README.md"
+        assert {word for word in named if f"`make {word}" in (ROOT / document).read_text(encoding="utf-8")} <= targets
+
+
+def test_readme_gives_the_command_that_make_test_runs():
+    recipe = re.search(r"-m (pytest .+)", (ROOT / "Makefile").read_text(encoding="utf-8"))[1]
+    assert f"-m {recipe}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_ci_runs_make_test():
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().endswith("\nmake test")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.14"]
+    assert any(step.get("run") == ".ci/run" for step in workflow["jobs"]["test"]["steps"])

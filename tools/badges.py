@@ -1,0 +1,72 @@
+"""Rewrite what all lessons share: the badges cell (Colab, previous, next) and the set-up cell.
+
+Both name the repository's address, which is taken from Repository in pyproject.toml. The set-up cell is tools/setup_cell.py.
+Usage: python tools/badges.py [--check]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from nbformat.v4 import new_code_cell, new_markdown_cell
+
+import notebooks
+
+
+def badges(root: Path, path: Path) -> str:
+    """Source of a lesson's badges cell."""
+    order = notebooks.lessons(root)
+    place = order.index(path)
+    links = [notebooks.colab(root, path)]
+    if place > 0:
+        links.append(f"[← {_label(order[place - 1])}]({order[place - 1].name})")
+    if place + 1 < len(order):
+        links.append(f"[{_label(order[place + 1])} →]({order[place + 1].name})")
+    return "\n&nbsp;".join(links)
+
+
+def setup(root: Path) -> str:
+    """Source of the set-up cell, the same in every lesson."""
+    template = Path(__file__).with_name("setup_cell.py").read_text(encoding="utf-8")
+    return template.replace("@REPOSITORY@", notebooks.repository(root)).strip()
+
+
+def refreshed(root: Path, path: Path) -> str:
+    """Text of a lesson whose badges and set-up cells are as they should be."""
+    notebook = notebooks.read(path)
+    wanted = {
+        "badges": new_markdown_cell(badges(root, path), id="badges", metadata={"tags": ["badges"]}),
+        "setup": new_code_cell(setup(root), id="setup", metadata={"tags": ["setup"]}),
+    }
+    for name, cell in wanted.items():
+        places = [place for place, old in enumerate(notebook.cells) if notebooks.section(old) == name]
+        if len(places) != 1:
+            raise SystemExit(f"{path.name} has {len(places)} cells whose first tag is {name!r}; it must have exactly one.")
+        notebook.cells[places[0]] = cell
+    return notebooks.text(notebook)
+
+
+def _label(path: Path) -> str:
+    return path.stem.replace("_", " ")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, and fail when a lesson is out of step")
+    parser.add_argument("--root", type=Path, default=notebooks.ROOT, help="folder with pyproject.toml and notebooks/")
+    options = parser.parse_args()
+    stale = []
+    for path in notebooks.lessons(options.root):
+        new = refreshed(options.root, path)
+        if new == path.read_text(encoding="utf-8"):
+            continue
+        stale.append(path.name)
+        if not options.check:
+            notebooks.write(path, new)
+    verdict = "out of step, run `make badges`" if options.check else "rewritten"
+    print("\n".join(f"{name}: {verdict}" for name in stale) or "badges and set-up cells are in step")
+    sys.exit(bool(stale) and options.check)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Resolve all dependencies anew, in an environment of its own, and write the exact versions to constraints.txt.
+
+Names and versions only: no address, no hash, no local version. torch and torchvision are kept as the pair that is pinned
+now, since they must fit each other; change the two by hand, then run this.
+Usage: python tools/constraints.py
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PATH = ROOT / "constraints.txt"
+HEAD = "# Exact versions that CI runs, written by `make constraints`. Names and versions only.\n"
+OURS = "course-utils"
+
+
+def main() -> None:
+    pair = [line for line in PATH.read_text(encoding="utf-8").splitlines() if re.match(r"torch(vision)?==", line)]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        python = Path(folder) / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "-e", f"{ROOT}[dev,homework]", *pair], check=True)
+        frozen = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
+    lines = sorted({pinned for line in frozen.splitlines() if (pinned := pin(line))}, key=str.lower)
+    temporary = PATH.with_suffix(".tmp")
+    temporary.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    temporary.replace(PATH)
+    print(f"{len(lines)} versions in {PATH.name}")
+
+
+def pin(line: str) -> str:
+    """``name==version`` of a line of ``pip freeze``, or nothing for this package itself and for comments."""
+    found = re.match(r"([\w.-]+)==([^+\s]+)", line)
+    return f"{found[1]}=={found[2]}" if found and found[1].lower().replace("_", "-") != OURS else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What every tool here needs to know about lessons: where they are, how they are read, and how files are written."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+SECTIONS = (
+    *("badges", "title", "objectives", "setup", "budget", "predict", "problem", "idea", "scratch", "proof"),
+    *("experiment", "lecture", "failure", "exercise", "quiz", "recap"),
+)
+
+
+def lessons(root: Path = ROOT) -> list[Path]:
+    """Notebooks of the course, in their order."""
+    return sorted((root / "notebooks").glob("*.ipynb"))
+
+
+def number(path: Path) -> str:
+    """``"01"`` of ``01_fitting.ipynb``, the name of a lesson in results and on command lines."""
+    return path.stem.partition("_")[0]
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def section(cell: NotebookNode) -> str:
+    """Section of a cell: its first tag."""
+    return next(iter(cell.metadata.get("tags", ())), "")
+
+
+def cells(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", ())]
+
+
+def question(notebook: NotebookNode) -> str:
+    """The question that is the title of a lesson, without its number."""
+    heading = re.search(r"^# (?:\d+[ .:·-]+)?(.+)$", _title(notebook), re.MULTILINE)
+    return heading.group(1).strip() if heading else ""
+
+
+def time_needed(notebook: NotebookNode) -> str:
+    """What the title cell says after ``**Time:**``."""
+    line = re.search(r"^\*\*Time:\*\* (.+)$", _title(notebook), re.MULTILINE)
+    return line.group(1).strip() if line else ""
+
+
+def _title(notebook: NotebookNode) -> str:
+    return "\n".join(cell.source for cell in cells(notebook, "title"))
+
+
+def text(notebook: NotebookNode) -> str:
+    """A notebook as JupyterLab saves it: the one layout in which lessons are committed."""
+    return nbformat.writes(notebook) + "\n"
+
+
+def repository(root: Path = ROOT) -> str:
+    """Address of the repository, from the one place that names it."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"]["Repository"].removesuffix("/").removesuffix(".git")
+
+
+def colab(root: Path, path: Path) -> str:
+    """Badge that opens a lesson in Colab, in markdown."""
+    address = repository(root)
+    if not address.startswith("https://github.com/"):
+        raise SystemExit(f"Colab opens notebooks from GitHub alone, and Repository in pyproject.toml is {address}.")
+    target = address.replace("https://github.com/", "https://colab.research.google.com/github/")
+    badge = "https://colab.research.google.com/assets/colab-badge.svg"
+    return f"[![Open in Colab]({badge})]({target}/blob/main/notebooks/{path.name})"
+
+
+def write(path: Path, content: str) -> None:
+    """Write a text file so that a reader finds the old one or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(content, encoding="utf-8", newline="\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

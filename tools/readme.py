@@ -1,0 +1,72 @@
+"""Rewrite what README.md takes from elsewhere: the lesson table and the claims table.
+
+Usage: python tools/readme.py [--check]
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+
+import notebooks
+
+README = notebooks.ROOT / "README.md"
+
+
+def lesson_table() -> str:
+    rows = ["| | lesson | time | |", "|---|---|---|---|"]
+    for path in notebooks.lessons():
+        notebook = notebooks.read(path)
+        title = f"[{notebooks.question(notebook)}](notebooks/{path.name})"
+        row = (notebooks.number(path), title, notebooks.time_needed(notebook), notebooks.colab(notebooks.ROOT, path))
+        rows.append(f"| {' | '.join(row)} |")
+    return "\n".join(rows)
+
+
+def records() -> list[dict]:
+    paths = sorted((notebooks.ROOT / "results" / "cpu").glob("*.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def claims_table() -> str:
+    rows = ["| lesson | claim | mean ± standard deviation | range | runs | asked | |", "|---|---|---|---|---|---|---|"]
+    for record in records():
+        for claim in record["claims"]:
+            values = list(claim["values"].values())
+            spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+            row = (record["lesson"], claim["statement"], f"{statistics.mean(values):.3g}{spread}")
+            row += (f"{min(values):.3g} to {max(values):.3g}", str(len(values)), claim["rule"], "✓" if claim["holds"] else "✗")
+            rows.append(f"| {' | '.join(row)} |")
+    for record in records():
+        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        where = f"{record['seconds']:.0f} s on {record['threads']} thread(s) of {record['processor']}"
+        rows += ["", f"Lesson {record['lesson']}: {where}; {versions}."]
+    return "\n".join(rows)
+
+
+def refreshed() -> str:
+    text = README.read_text(encoding="utf-8")
+    for name, table in (("lessons", lesson_table()), ("claims", claims_table())):
+        pattern = rf"(<!-- {name}: [^\n]*-->\n)(?:.*?\n)?(<!-- end of {name} -->)"
+        text, count = re.subn(pattern, lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", text, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(f"README.md has {count} blocks `<!-- {name}: … -->` to `<!-- end of {name} -->`; it needs one.")
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, and fail when README.md is out of step")
+    options = parser.parse_args()
+    text = refreshed()
+    stale = text != README.read_text(encoding="utf-8")
+    if stale and not options.check:
+        notebooks.write(README, text)
+    verdict = "out of step, run `make readme`" if options.check else "rewritten"
+    print(f"README.md: {verdict}" if stale else "README.md is in step")
+    sys.exit(stale and options.check)
+
+
+if __name__ == "__main__":
+    main()
