@@ -10,9 +10,14 @@ if importlib.util.find_spec("course_utils") is None:
     package = "course-utils @ git+@REPOSITORY@"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", package, *pins], check=True)
 
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from course_utils import plots, runtime
+from course_utils import augment, check, data, models, plots, record, runtime, train
 
 plots.style()
 device = runtime.device()

@@ -1,0 +1,66 @@
+"""What a reader sees in an executed lesson: pictures where they are described, hints of exercises, no warnings."""
+
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import notebooks
+from course_utils.check import NOT_YET
+from tests.lessons.running import complaints, execute
+
+# Lesson 00 is executed, and judged by the same rules, in test_wheel.py.
+LESSONS = notebooks.lessons()[1:]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_reader_sees_pictures_and_hints_and_no_warnings(path):
+    executed = execute(notebooks.read(path), path.parent)
+    assert complaints(executed) == []
+
+
+PICTURE = new_output("display_data", data={"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"})
+DESCRIPTION = new_markdown_cell("> **Figure:** a curve.")
+
+
+def said(words, name="stdout"):
+    return new_output("stream", text=f"{words}\n", name=name)
+
+
+def executed(*outputs, tags=("proof",)):
+    return new_code_cell("1", id="cell", outputs=list(outputs), execution_count=1, metadata={"tags": list(tags)})
+
+
+GOOD = {
+    "words": [executed(said("all is well"))],
+    "no words": [executed()],
+    "a picture": [executed(PICTURE), DESCRIPTION],
+    "an untouched stub": [executed(said(NOT_YET), tags=["exercise"])],
+    "a solution": [executed(said("✓ right."), tags=["exercise", "solution"])],
+}
+BAD = {
+    "stderr": [executed(said("hm", name="stderr"))],
+    "a warning": [executed(said("UserWarning: careful"))],
+    "a warning in a table": [executed(new_output("execute_result", data={"text/html": "FutureWarning"}))],
+    "an error": [executed(new_output("error", ename="ValueError", evalue="no", traceback=["ValueError: no"]))],
+    "not executed": [new_code_cell("1", id="cell", metadata={"tags": ["proof"]})],
+    "a description without picture": [executed(said("hm")), DESCRIPTION],
+    "a picture without description": [executed(PICTURE), new_markdown_cell("A curve.")],
+    "a picture at the end": [executed(PICTURE)],
+    "two pictures": [executed(PICTURE, PICTURE), DESCRIPTION],
+    "a stub that is right": [executed(said("✓ right."), tags=["exercise"])],
+    "a stub that is wrong": [executed(said("✗ not yet"), tags=["exercise"])],
+    "a silent stub": [executed(tags=["exercise"])],
+    "a silent solution": [executed(tags=["exercise", "solution"])],
+    "a wrong solution": [executed(said("✗ not yet"), tags=["exercise", "solution"])],
+    "a half-right solution": [executed(said("✓ right.\n✗ not yet"), tags=["exercise", "solution"])],
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_outputs_are_left_alone(name):
+    assert complaints(new_notebook(cells=GOOD[name])) == []
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_outputs_are_found(name):
+    (complaint,) = complaints(new_notebook(cells=BAD[name]))
+    assert complaint.startswith("cell: ")

@@ -1,0 +1,197 @@
+"""The set-up cell installs the course and leaves torch alone, and one command rewrites the address that it installs from."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import badges
+import pytest
+from packaging.requirements import Requirement
+
+import notebooks
+
+ROOT = notebooks.ROOT
+# As in Colab: local versions, which pip must be told in full to keep them.
+THERE = {"torch": "2.9.0+cu126", "torchvision": "0.24.0+cu126", "numpy": "2.0.2", "pandas": "2.2.2"}
+FAKE_PIP = """
+import json, os, pathlib, sys
+pathlib.Path(os.environ["ASKED"]).write_text(json.dumps(sys.argv[1:]))
+sys.exit(int(os.environ["STATUS"]))
+"""
+
+
+@pytest.fixture
+def installs(tmp_path):
+    """Run the installing part of the set-up cell among made-up packages; give what it asks of pip, and its exit status."""
+
+    def run(there=THERE, *, course_is_there=False, status=0):
+        site, asked = tmp_path / "site", tmp_path / "asked.json"
+        (site / "pip").mkdir(parents=True)
+        (site / "pip" / "__init__.py").touch()
+        (site / "pip" / "__main__.py").write_text(FAKE_PIP, encoding="utf-8")
+        if course_is_there:
+            (site / "course_utils").mkdir()
+            (site / "course_utils" / "__init__.py").touch()
+        for name, version in there.items():
+            facts = site / f"{name}-{version}.dist-info"
+            facts.mkdir()
+            (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+        cell = tmp_path / "cell.py"
+        cell.write_text(installing_part(badges.setup(ROOT)) + '\nprint("went on")\n', encoding="utf-8")
+        # -S: nothing of this environment is found but the made-up packages.
+        environment = os.environ | {"PYTHONPATH": str(site), "ASKED": str(asked), "STATUS": str(status)}
+        done = subprocess.run(
+            [sys.executable, "-S", cell], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode == 0) == ("went on" in done.stdout), done.stderr
+        return json.loads(asked.read_text(encoding="utf-8")) if asked.exists() else None, done
+
+    return run
+
+
+def installing_part(source):
+    """The set-up cell up to the end of its ``if``: what comes after needs the real packages."""
+    (condition,) = (statement for statement in ast.parse(source).body if isinstance(statement, ast.If))
+    return "\n".join(source.splitlines()[: condition.end_lineno])
+
+
+def requirements(asked):
+    return [Requirement(word) for word in asked if not word.startswith("-") and word != "install"]
+
+
+def test_it_asks_for_the_package_and_pins_what_is_there(installs):
+    asked, done = installs()
+    assert done.returncode == 0
+    assert asked[0] == "install"
+    package, *pins = requirements(asked)
+    assert package.name == "course-utils"
+    assert package.url == f"git+{notebooks.repository()}"
+    assert {pin.name: str(pin.specifier) for pin in pins} == {
+        "torch": "==2.9.0+cu126",
+        "torchvision": "==0.24.0+cu126",
+        "numpy": "==2.0.2",
+    }
+
+
+def test_it_never_asks_for_newer_versions(installs):
+    options = [word for word in installs()[0] if word.startswith("-")]
+    assert options == ["--quiet"]
+
+
+def test_a_package_that_is_not_there_is_not_pinned(installs):
+    asked, _ = installs({"torch": "2.9.0", "numpy": "2.0.2"})
+    assert [pin.name for pin in requirements(asked)[1:]] == ["torch", "numpy"]
+
+
+def test_it_installs_nothing_where_the_course_is_there(installs):
+    asked, done = installs(course_is_there=True)
+    assert asked is None
+    assert done.returncode == 0
+
+
+def test_it_stops_where_pip_fails(installs):
+    asked, done = installs(status=1)
+    assert asked
+    assert "CalledProcessError" in done.stderr
+
+
+def test_what_it_asks_for_is_what_this_project_is_called():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert '\nname = "course-utils"\n' in project
+
+
+# --- tools/badges.py ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_badges(monkeypatch, capsys):
+    """Call the command in this process, which saves starting one; give its exit status and what it says."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["badges.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            badges.main()
+        status = ended.value.code
+        return int(bool(status)), capsys.readouterr().out + (status if isinstance(status, str) else "")
+
+    return run
+
+
+def contents(root):
+    return {path.name: path.read_bytes() for path in sorted((root / "notebooks").iterdir())}
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A copy of the course whose Repository is another one."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    changed = project.replace(notebooks.repository(), "https://github.com/a-school/a-course")
+    assert changed != project
+    (tmp_path / "pyproject.toml").write_text(changed, encoding="utf-8")
+    return tmp_path
+
+
+def test_all_lessons_are_in_step():
+    command = [sys.executable, ROOT / "tools" / "badges.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "in step" in done.stdout
+
+
+def test_another_repository_is_noticed(elsewhere, run_badges):
+    before = contents(elsewhere)
+    status, said = run_badges("--check", "--root", elsewhere)
+    assert status == 1
+    for path in notebooks.lessons():
+        assert f"{path.name}: out of step, run `make badges`" in said
+    assert contents(elsewhere) == before
+
+
+def test_another_repository_is_written_into_badges_and_set_up_and_nowhere_else(elsewhere, run_badges):
+    before = contents(elsewhere)
+    assert run_badges("--root", elsewhere)[0] == 0
+    assert run_badges("--check", "--root", elsewhere)[0] == 0
+    assert contents(elsewhere).keys() == before.keys()
+    for path in notebooks.lessons():
+        old, new = notebooks.read(path), notebooks.read(elsewhere / "notebooks" / path.name)
+        assert new.metadata == old.metadata
+        changed = {after.id for before, after in zip(old.cells, new.cells, strict=True) if before != after}
+        assert changed == {"badges", "setup"}
+        text = notebooks.text(new)
+        assert "git+https://github.com/a-school/a-course" in text
+        assert f"colab.research.google.com/github/a-school/a-course/blob/main/notebooks/{path.name}" in text
+        assert notebooks.repository().removeprefix("https://github.com/") not in text
+
+
+def test_badges_lead_to_the_lessons_before_and_after():
+    order = notebooks.lessons()
+    for place, path in enumerate(order):
+        source = notebooks.cells(notebooks.read(path), "badges")[0].source
+        neighbours = {order[near].name for near in (place - 1, place + 1) if 0 <= near < len(order)}
+        assert {other.name for other in order if f"]({other.name})" in source} == neighbours
+
+
+def test_a_lesson_without_set_up_is_named(elsewhere, run_badges):
+    path = elsewhere / "notebooks" / notebooks.lessons()[0].name
+    notebook = notebooks.read(path)
+    notebook.cells = [cell for cell in notebook.cells if cell.id != "setup"]
+    path.write_text(notebooks.text(notebook), encoding="utf-8")
+    before = contents(elsewhere)
+    status, said = run_badges("--root", elsewhere)
+    assert status == 1
+    assert f"{path.name} has 0 cells whose first tag is 'setup'" in said
+    assert contents(elsewhere) == before
+
+
+def test_an_address_that_colab_cannot_open_is_refused(elsewhere, run_badges):
+    project = elsewhere / "pyproject.toml"
+    text = project.read_text(encoding="utf-8").replace("https://github.com/a-school", "https://git.example.org/a-school")
+    project.write_text(text, encoding="utf-8")
+    status, said = run_badges("--root", elsewhere)
+    assert status == 1
+    assert "Colab" in said
+    assert "https://git.example.org/a-school/a-course" in said
