@@ -58,7 +58,7 @@ def normalize(mean: Tensor, std: Tensor) -> BatchTransform:
             shape = (1, -1) + (1,) * (x.ndim - 2)
             on_device[key] = (mean * unit).to(x.device).view(shape), (1 / (std * unit)).to(x.device).view(shape)
         shift, scale = on_device[key]
-        return (x - shift).mul_(scale), y
+        return (x.float() - shift).mul_(scale), y
 
     return normalized
 

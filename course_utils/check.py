@@ -86,6 +86,8 @@ def function(
 def _same(left: object, right: object, tolerance: float) -> bool:
     if isinstance(left, str) or isinstance(right, str):
         return isinstance(left, str) and isinstance(right, str) and left.strip().lower() == right.strip().lower()
+    if isinstance(left, (tuple, list)) and isinstance(right, (tuple, list)):
+        return len(left) == len(right) and all(_same(*pair, tolerance) for pair in zip(left, right, strict=True))
     try:
         left, right = (torch.as_tensor(v, dtype=torch.float64).detach().cpu() for v in (left, right))
     except (TypeError, ValueError, RuntimeError):

@@ -174,7 +174,7 @@ def _load_bundled(name: str, root: Path) -> Dataset:
     try:
         expected = json.loads((root / "manifest.json").read_text(encoding="utf-8"))[path.name]["sha256"]
         found = sha256(path)
-    except (OSError, json.JSONDecodeError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"Bundled data {path} or its manifest cannot be read ({error}). {cure}") from error
     if found != expected:
         raise DataError(f"Bundled file {path} is damaged: its sha256 starts {found[:12]}, not {expected[:12]}. {cure}")

@@ -119,7 +119,9 @@ def progress(iterable: Iterable | None = None, description: str = "", total: int
 
     Widget bars would leave an empty "0%" behind in a saved page, and standard error would paint the bar red.
     """
-    return tqdm(iterable, desc=description, total=total, disable=not show, file=sys.stdout, ncols=100, mininterval=0.5)
+    layout = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+    options = {"desc": description, "total": total, "disable": not show, "bar_format": layout}
+    return tqdm(iterable, **options, file=sys.stdout, ncols=100, mininterval=0.5)
 
 
 def check_environment() -> list[dict]:

@@ -3,8 +3,8 @@
 Lesson 00 writes the same loop out inline and proves that `fit` gives the same weights.
 """
 
+import copy
 import os
-import pickle
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -172,7 +172,7 @@ def fit(
     history = run.history
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
-        run.load(path)
+        run.load(path, early_stopping)
     first = len(history.rows) + 1
     steps = len(train_loader) if hasattr(train_loader, "__len__") else None
     total = None if steps is None else steps * max(0, epochs - first + 1)
@@ -195,8 +195,7 @@ def fit(
                 plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
                 scheduler.step(row["val_loss"]) if plateau else scheduler.step()
             run.keep_best(early_stopping)
-            shown = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-            bar.set_postfix({name: f"{row[name]:.3f}" for name in shown if not np.isnan(row.get(name, np.nan))})
+            bar.set_postfix_str(_summary(row))
             if path is not None:
                 run.save(path)
     if run.best is not None:
@@ -250,7 +249,7 @@ def save_atomically(state: dict, path: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _predict(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], amp: Amp) -> Predictions:
     device, conv = _layout(model)
     autocast = _autocast(device, _precision(device, amp))
@@ -293,7 +292,7 @@ class _Run:
         self.device, self.conv = _layout(model)
         if self.conv:
             model.to(memory_format=torch.channels_last)
-        _use_fused_step(optimizer)
+        _use_fused_step(model, optimizer)
         precision = _precision(self.device, amp)
         self.autocast = _autocast(self.device, precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision is torch.float16)
@@ -301,7 +300,7 @@ class _Run:
     def train_epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
         """One pass. Sums stay on the device and are read once, at the end: reading them at each step would stall a GPU."""
         self.model.train()
-        row = {"lr": self.optimizer.param_groups[0]["lr"]}
+        row = {"lr": float(self.optimizer.param_groups[0]["lr"])}
         losses, extras, correct, sizes = [], [], [], []
         to_labels = None
         for step, (x, y) in enumerate(self.train_loader):
@@ -348,6 +347,8 @@ class _Run:
         if rule is None:
             return
         values = [row[rule.monitor] for row in self.history.rows]
+        if np.isnan(values[-1]):
+            raise ValueError(f"early stopping watches {rule.monitor}, which these targets do not have: watch val_loss.")
         self.history.best_epoch = rule.best_epoch(values)
         self.history.stopped_early = rule.should_stop(values)
         if self.history.best_epoch == last:
@@ -356,9 +357,10 @@ class _Run:
     def save(self, path: Path) -> None:
         save_atomically(
             {
+                "kinds": self._kinds(),
                 "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+                "optimizer": _plain(self.optimizer.state_dict()),
+                "scheduler": None if self.scheduler is None else _plain(self.scheduler.state_dict()),
                 "scaler": self.scaler.state_dict(),
                 "best": self.best,
                 "history": vars(self.history),
@@ -367,33 +369,61 @@ class _Run:
             path,
         )
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, rule: EarlyStopping | None) -> None:
         cure = f"Delete {path} to start again, or give the run another checkpoint file."
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if set(state) != {"model", "optimizer", "scheduler", "scaler", "best", "history", "random"}:
+            if set(state) != {"kinds", "model", "optimizer", "scheduler", "scaler", "best", "history", "random"}:
                 raise KeyError("it lacks parts of a run")
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        except Exception as error:  # what is no checkpoint fails in many ways, and the cure is the same
             raise CheckpointError(f"{path} is not a readable checkpoint ({error}). {cure}") from error
         try:
+            if state["kinds"] != self._kinds():
+                raise ValueError(f"it is of a run with {state['kinds']}, this one has {self._kinds()}")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if (self.scheduler is None) != (state["scheduler"] is None):
-                raise ValueError("one of the two runs has a scheduler and the other has none")
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])
             _set_random_state(state["random"], self._generators())
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"{path} belongs to another model, optimizer or loader ({error}). {cure}") from error
-        self.best = state["best"]
         for name, value in state["history"].items():
             setattr(self.history, name, value)
+        if rule is None:
+            return
+        self.best = state["best"]
+        values = [row.get(rule.monitor, np.nan) for row in self.history.rows]
+        if self.best is None or rule.best_epoch(values) != self.history.best_epoch:
+            raise CheckpointError(f"{path} does not keep the best epoch by this rule of early stopping. {cure}")
+
+    def _kinds(self) -> dict[str, str]:
+        return {name: type(getattr(self, name)).__name__ for name in ("model", "optimizer", "scheduler")}
 
     def _generators(self) -> list[torch.Generator]:
-        sampler = getattr(self.train_loader, "sampler", None)
-        found = [getattr(owner, "generator", None) for owner in (self.train_loader, sampler)]
+        loader = self.train_loader
+        owners = (loader, getattr(loader, "sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None))
+        found = [getattr(owner, "generator", None) for owner in owners]
         return list({id(generator): generator for generator in found if generator is not None}.values())
+
+
+def _plain(state: object) -> object:
+    """Turn NumPy's numbers (a schedule may compute with them) into Python's: the safe reader of checkpoints takes no others."""
+    if isinstance(state, dict):
+        plain = copy.copy(state)  # keeps the kind of dict: MultiStepLR counts its milestones in a Counter
+        for key, value in state.items():
+            plain[key] = _plain(value)
+        return plain
+    if isinstance(state, (list, tuple)):
+        return type(state)(_plain(value) for value in state)
+    return state.item() if isinstance(state, np.generic) else state
+
+
+def _summary(row: dict[str, float]) -> str:
+    """Loss and accuracy of an epoch in few words: training, then validation."""
+    pairs = (("loss", "train_loss", "val_loss"), ("accuracy", "train_accuracy", "val_accuracy"))
+    shown = {word: [f"{row[name]:.3f}" for name in names if not np.isnan(row.get(name, np.nan))] for word, *names in pairs}
+    return ", ".join(f"{word} {', val '.join(values)}" for word, values in shown.items() if values)
 
 
 def _random_state(generators: list[torch.Generator]) -> dict:
@@ -499,8 +529,10 @@ def _to(x: Tensor, device: torch.device, conv: bool) -> Tensor:
     return x.to(device, non_blocking=True, memory_format=layout)
 
 
-def _use_fused_step(optimizer: torch.optim.Optimizer) -> None:
+def _use_fused_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Let torch update all parameters in one kernel, where it can and the caller left the choice open (``fused=None``)."""
+    if any(getattr(module, "sparse", False) for module in model.modules()):
+        return  # embeddings with sparse gradients, which the fused kernels refuse
     for group in optimizer.param_groups:
         open_choice = "fused" in group and group["fused"] is None and group.get("foreach") is None
         plain = not group.get("capturable") and not group.get("differentiable")

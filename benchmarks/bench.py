@@ -1,0 +1,205 @@
+"""Measure the course's promises about speed, each side by side with what it is compared to, and keep the numbers.
+
+Every row is a ratio of two times taken in turns: its median, lowest and highest value over the rounds, and whether the goal
+is met. Run it on a machine that does nothing else: `make bench`, or `python benchmarks/bench.py [--quick] [--out FILE]`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+import course_utils
+from course_utils import augment, data, record, train
+from course_utils.models import ResNet18, SmallCNN
+
+RESULTS = Path(__file__).parent.parent / "results" / "bench.json"
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10
+
+
+def ratios(above: Callable[[], object], below: Callable[[], object], rounds: int) -> list[float]:
+    """Time of ``above`` over time of ``below``, once a round; who goes first alternates."""
+    if rounds > 1:  # the first calls pay for caches and worker processes: they do not count
+        above(), below()
+    found = []
+    for number in range(rounds):
+        seconds = {}
+        for run in (above, below) if number % 2 else (below, above):
+            start = time.perf_counter()
+            run()
+            seconds[run] = time.perf_counter() - start
+        found.append(seconds[above] / seconds[below])
+    return found
+
+
+def row(name: str, found: list[float], *, note: str, at_least: float | None = None, at_most: float | None = None) -> dict:
+    """A row of the table; the goal has one direction."""
+    ratio = statistics.median(found)
+    met = ratio >= at_least if at_least is not None else ratio <= at_most
+    goal = f"at least {at_least:g}" if at_least is not None else f"at most {at_most:g}"
+    return {"name": name, "ratio": ratio, "low": min(found), "high": max(found), "goal": goal, "met": met, "note": note}
+
+
+class PerSample(Dataset):
+    """The usual pipeline: one image after the other, through PIL."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+        steps = [
+            transforms.ToPILImage(),
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+        self.transform = transforms.Compose(steps)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        return self.transform(self.x[position]), self.y[position]
+
+
+def loader_rows(quick: bool) -> list[dict]:
+    """Images a second of `TensorLoader` over those of a `DataLoader`, same augmentation."""
+    count, passes, rounds = (256, 1, 1) if quick else (4096, 5, 9)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    y = torch.randint(10, (count,), generator=generator)
+    normalize = augment.normalize(torch.tensor(MEAN), torch.tensor(STD))
+    batched = augment.chain(augment.random_crop(4), augment.random_flip(), normalize)
+    ours = data.TensorLoader(x, y, 128, shuffle=True, batch_transform=batched)
+    rows = []
+    for workers in (0, 2):
+        theirs = DataLoader(PerSample(x, y), 128, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+        found = ratios(lambda theirs=theirs: drain(theirs), lambda: [drain(ours) for _ in range(passes)], rounds)
+        note = f"images/s, {count} images of 3x32x32 in batches of 128; crop, flip and normalise"
+        name = f"TensorLoader / per-sample DataLoader, {workers} workers"
+        rows.append(row(name, [passes * ratio for ratio in found], at_least=20, note=note))
+    return rows
+
+
+def drain(loader: data.TensorLoader | DataLoader) -> int:
+    """Take every batch; the number of samples seen."""
+    return sum(len(y) for _, y in loader)
+
+
+def bare_loop(model: nn.Module, loader: data.TensorLoader, optimizer: torch.optim.Optimizer, epochs: int) -> list[tuple]:
+    """What `fit` does without validation, written out with nothing around it."""
+    model.to(memory_format=torch.channels_last)
+    precision = train._precision(torch.device("cpu"), "auto")  # the same choice as fit's
+    autocast = torch.autocast("cpu", dtype=precision or torch.bfloat16, enabled=precision is not None)
+    rows = []
+    for _ in range(epochs):
+        model.train()
+        losses, correct, count = [], [], 0
+        for x, y in loader:
+            with autocast:
+                logits = model(x.to(memory_format=torch.channels_last))
+            logits = logits.float()
+            loss = F.cross_entropy(logits, y)
+            losses.append(loss.detach() * len(y))
+            correct.append((logits.detach().argmax(1) == y).sum())
+            count += len(y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        rows.append((torch.stack(losses).sum().item() / count, torch.stack(correct).sum().item() / count))
+    return rows
+
+
+def fit_rows(quick: bool) -> list[dict]:
+    """Time of `fit` over that of the bare loop."""
+    fashion = data.load("fashion-small")
+    x = augment.normalize(fashion.mean, fashion.std)(fashion.train.x, None)[0]
+    coloured = F.pad(x, [2] * 4).expand(-1, 3, -1, -1).contiguous()
+    cases = (
+        ("SmallCNN, 28x28", SmallCNN, x, 128 if quick else 4000, 1 if quick else 2),
+        ("ResNet18 of width 16, 32x32", lambda: ResNet18(width=16), coloured, 64 if quick else 640, 1),
+    )
+    rows = []
+    for name, make, images, count, epochs in cases:
+        loader = data.TensorLoader(images[:count], fashion.train.y[:count], 64)
+
+        def with_fit(make=make, loader=loader, epochs=epochs):
+            model, optimizer = prepared(make)
+            train.fit(model, loader, optimizer=optimizer, epochs=epochs, progress=False)
+
+        def bare(make=make, loader=loader, epochs=epochs):
+            model, optimizer = prepared(make)
+            bare_loop(model, loader, optimizer, epochs)
+
+        found = ratios(with_fit, bare, 1 if quick else 15)
+        precision = str(train._precision(torch.device("cpu"), "auto") or torch.float32).removeprefix("torch.")
+        note = f"{epochs * len(loader)} steps of 64 images in {precision}, channels-last, fused SGD"
+        rows.append(row(f"fit / bare loop, {name}", found, at_most=1.03, note=note))
+    return rows
+
+
+def prepared(make: Callable[[], nn.Module]) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The same fresh model and optimizer for both sides."""
+    torch.manual_seed(0)
+    model = make()
+    return model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
+
+
+def import_rows(quick: bool) -> list[dict]:
+    """Time of a fresh interpreter that imports the course over one that imports torch and torchvision."""
+    files = sorted(Path(course_utils.__file__).parent.glob("*.py"))
+    rooms = [f"course_utils.{path.stem}" for path in files if path.stem not in ("__init__", "plots")]
+    base = "import torch, torchvision"
+
+    def run(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    found = ratios(lambda: run(f"{base}, {', '.join(rooms)}"), lambda: run(base), 1 if quick else 11)
+    note = f"whole interpreter; {len(rooms)} rooms, all but plots"
+    return [row("import with course_utils / torch and torchvision alone", found, at_most=1.10, note=note)]
+
+
+def write_atomically(content: dict, path: Path) -> None:
+    """A reader finds the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Measure, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a smoke run in seconds: the numbers mean nothing")
+    parser.add_argument("--out", type=Path, help="JSON file to write (default: results/bench.json; none with --quick)")
+    options = parser.parse_args()
+    rows = []
+    for measure in (loader_rows, fit_rows, import_rows):
+        for found in measure(options.quick):
+            rows.append(found)
+            print(
+                f"{found['name']:<56} {found['ratio']:8.3f} ({found['low']:.3f} to {found['high']:.3f})  "
+                f"goal: {found['goal']:<13} {'met' if found['met'] else 'MISSED':<6}  {found['note']}",
+                flush=True,
+            )
+    out = options.out or (None if options.quick else RESULTS)
+    if out is not None:
+        write_atomically({**record.machine(), "quick": options.quick, "rows": rows}, out)
+        print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    main()

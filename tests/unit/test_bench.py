@@ -1,0 +1,33 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parents[2] / "benchmarks" / "bench.py"
+
+
+def test_a_quick_run_writes_whole_rows(tmp_path):
+    out = tmp_path / "deep" / "bench.json"
+    command = [sys.executable, BENCH, "--quick", "--out", out]
+    one_thread = dict(os.environ, OMP_NUM_THREADS="1")  # torch's threads and the other test processes would wait for each other
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=one_thread)
+    content = json.loads(out.read_text(encoding="utf-8"))
+    assert list(out.parent.iterdir()) == [out]
+    assert set(content) == {"processor", "threads", "versions", "quick", "rows"}
+    assert content["quick"] is True
+    names = [row["name"] for row in content["rows"]]
+    assert [name.split(" / ")[0] for name in names] == [
+        "TensorLoader",
+        "TensorLoader",
+        "fit",
+        "fit",
+        "import with course_utils",
+    ]
+    for row in content["rows"]:
+        assert set(row) == {"name", "ratio", "low", "high", "goal", "met", "note"}
+        assert 0 < row["low"] <= row["ratio"] <= row["high"]
+        direction, value = row["goal"].rsplit(" ", 1)
+        assert row["met"] == (row["ratio"] >= float(value) if direction == "at least" else row["ratio"] <= float(value))
+        assert row["note"]
+        assert row["name"] in done.stdout

@@ -1,0 +1,139 @@
+import ast
+import doctest
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import course_utils
+
+PACKAGE = Path(course_utils.__file__).parent
+# From the ground up: a room imports only rooms before it.
+FLOORS = [
+    "runtime",
+    "data",
+    "augment",
+    "models",
+    "techniques",
+    "metrics",
+    "calibration",
+    "detection",
+    "train",
+    "plots",
+    "check",
+    "record",
+]
+FILES = {path: path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in FILES if path.name != "__init__.py"]
+
+
+def rooms_imported_by(path):
+    """Rooms named in any import of a file, also in those inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the room"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("course_utils.")}
+    return found
+
+
+def test_every_file_belongs_to_a_room():
+    assert set(FILES.values()) - {"__init__"} <= set(FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_rooms_below_it(path):
+    room = FILES[path]
+    below = FLOORS[: FLOORS.index(room)] if room in FLOORS else []
+    own = [room] if path.parent != PACKAGE else []  # files of a folder may use each other
+    assert rooms_imported_by(path) <= {*below, *own}
+
+
+def test_the_package_docstring_names_the_rooms_in_their_order():
+    named = [room for room in FLOORS if f"``{room}``" in course_utils.__doc__]
+    assert set(named) == set(FILES.values()) - {"__init__"}
+    assert sorted(named, key=lambda room: course_utils.__doc__.index(f"``{room}``")) == named
+
+
+IMPORT = """
+import sys
+
+def no_network(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        raise AssertionError(f"network at import: {{event}} {{arguments}}")
+
+sys.addaudithook(no_network)
+import course_utils
+print(*sorted(name for name in sys.modules if name.startswith("course_utils.")), file=sys.stderr)
+import {rooms}
+print(*sorted({{name.split(".")[0] for name in sys.modules}}))
+"""
+
+
+def test_a_fresh_import_is_light_and_offline():
+    rooms = [name for name in MODULES if name != "plots"]
+    script = IMPORT.format(rooms=", ".join(f"course_utils.{room}" for room in rooms))
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stderr.strip() == ""  # the package alone imports no room
+    loaded = set(done.stdout.split())
+    assert {"course_utils", "torch", "numpy"} <= loaded
+    assert not loaded & {"matplotlib", "seaborn", "pandas", "sklearn", "scipy", "torchvision", "IPython"}
+
+
+def public_members():
+    """Every public class, function, method and property that the package itself defines, and what makes its objects."""
+    for name in MODULES:
+        module = importlib.import_module(f"course_utils.{name}")
+        for label, thing in vars(module).items():
+            if label.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
+                continue
+            if inspect.isfunction(thing) or inspect.isclass(thing):
+                yield f"{name}.{label}", thing
+            for part, method in vars(thing).items() if inspect.isclass(thing) else ():
+                method = getattr(method, "fget", getattr(method, "func", method))  # of a property, of a cached one
+                if inspect.isfunction(method) and (not part.startswith("_") or part == "__init__"):
+                    yield f"{name}.{label}.{part}", method
+
+
+PUBLIC = dict(public_members())
+
+
+def test_the_public_members_are_found():
+    expected = {
+        "train.fit",
+        "train.History.frame",
+        "data.Dataset.mean",
+        "data.TensorLoader.__init__",
+        "models.ResNet18.forward",
+    }
+    assert expected <= set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if not name.endswith("__init__")])
+def test_public_members_have_a_docstring(name):
+    doc = inspect.getdoc(PUBLIC[name])  # an overridden method may have its parent's
+    assert doc
+    assert not doc.startswith(f"{PUBLIC[name].__name__}("), "that is the signature which dataclasses write by themselves"
+
+
+@pytest.mark.parametrize("name", [name for name, member in PUBLIC.items() if inspect.isfunction(member)])
+def test_public_functions_are_annotated(name):
+    signature = inspect.signature(PUBLIC[name])
+    bare = [label for label, it in signature.parameters.items() if it.annotation is it.empty and label not in ("self", "cls")]
+    assert bare == []
+    assert signature.return_annotation is not signature.empty
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_are_true(name, monkeypatch):
+    monkeypatch.setenv("COURSE_PROFILE", "cpu")  # as a reader runs them
+    module = importlib.import_module(f"course_utils.{name}")
+    assert doctest.testmod(module).failed == 0
