@@ -5,6 +5,8 @@ is met. Run it on a machine that does nothing else: `make bench`, or `python ben
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import statistics
@@ -16,12 +18,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import torchvision
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 import course_utils
-from course_utils import augment, data, record, train
+from course_utils import augment, data, detection, record, train
 from course_utils.models import ResNet18, SmallCNN
 
 RESULTS = Path(__file__).parent.parent / "results" / "bench.json"
@@ -169,6 +174,84 @@ def import_rows(quick: bool) -> list[dict]:
     return [row("import with course_utils / torch and torchvision alone", found, at_most=1.10, note=note)]
 
 
+def iou_rows(quick: bool) -> list[dict]:
+    """Speed of `box_iou` over that of torchvision's."""
+    count, rounds = (300, 1) if quick else (10_000, 11)
+    generator = torch.Generator().manual_seed(0)
+    corner, size = torch.rand(2, 2, count, 2, generator=generator)
+    boxes1, boxes2 = torch.cat([corner, corner + size], -1)
+    found = ratios(lambda: torchvision.ops.box_iou(boxes1, boxes2), lambda: detection.box_iou(boxes1, boxes2), rounds)
+    note = f"IoU of {count} x {count} boxes, float32"
+    return [row("detection.box_iou / torchvision's, speed", found, at_least=0.8, note=note)]
+
+
+def random_detections(images: int, per_image: int, classes: int, truths: int) -> tuple[list[dict], list[dict]]:
+    """Ground truth, and detections that are moved copies of it: most of them match at some threshold."""
+    generator = torch.Generator().manual_seed(0)
+    predictions, targets = [], []
+    for _ in range(images):
+        corner, size = 100 * torch.rand(2, truths, 2, generator=generator)
+        boxes = torch.cat([corner, corner + size], -1)
+        labels = torch.randint(classes, (truths,), generator=generator)
+        chosen = torch.randint(truths, (per_image,), generator=generator)
+        moved = boxes[chosen] + 5 * torch.randn(per_image, 1, generator=generator)
+        scores = torch.rand(per_image, generator=generator)
+        targets.append({"boxes": boxes, "labels": labels})
+        predictions.append({"boxes": moved, "scores": scores, "labels": labels[chosen]})
+    return predictions, targets
+
+
+def as_coco(predictions: list[dict], targets: list[dict], classes: int) -> tuple[COCO, COCO]:
+    """The same boxes as pycocotools wants them."""
+    images = [{"id": number} for number in range(len(targets))]
+    annotations, results = [], []
+    for number, (found, truth) in enumerate(zip(predictions, targets, strict=True)):
+        xywh = detection.convert_boxes(truth["boxes"].double(), "xyxy", "xywh").tolist()
+        for box, label in zip(xywh, truth["labels"].tolist(), strict=True):
+            one = {"id": len(annotations) + 1, "image_id": number, "category_id": label, "bbox": box}
+            annotations.append(one | {"area": box[2] * box[3], "iscrowd": 0})
+        xywh = detection.convert_boxes(found["boxes"].double(), "xyxy", "xywh").tolist()
+        for box, label, score in zip(xywh, found["labels"].tolist(), found["scores"].tolist(), strict=True):
+            results.append({"image_id": number, "category_id": label, "bbox": box, "score": score})
+    truths = COCO()
+    truths.dataset = {
+        "info": {},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": label} for label in range(classes)],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        truths.createIndex()
+        return truths, truths.loadRes(results)
+
+
+def detection_rows(quick: bool) -> list[dict]:
+    """Time of pycocotools over that of `evaluate_detections`; pycocotools has its format ready-made, and area "all" alone."""
+    rows = []
+    for classes in (1, 10):
+        count, rounds = (50, 1) if quick else (5000, 3)
+        predictions, targets = random_detections(count, 20, classes, 8)
+        truths, results = as_coco(predictions, targets, classes)
+
+        def theirs(truths=truths, results=results):
+            with contextlib.redirect_stdout(io.StringIO()):
+                evaluation = COCOeval(truths, results, "bbox")
+                evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+                evaluation.params.maxDets = [100]
+                evaluation.evaluate()
+                evaluation.accumulate()
+            return evaluation.eval["precision"].mean()
+
+        def ours(predictions=predictions, targets=targets):
+            return detection.evaluate_detections(predictions, targets).ap
+
+        assert abs(theirs() - ours()) < 1e-6
+        note = f"{count} images x 20 detections, {classes} classes, area all, 100 detections at most"
+        name = f"pycocotools / evaluate_detections, {classes} classes"
+        rows.append(row(name, ratios(theirs, ours, rounds), at_least=1, note=note))
+    return rows
+
+
 def write_atomically(content: dict, path: Path) -> None:
     """A reader finds the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +270,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write (default: results/bench.json; none with --quick)")
     options = parser.parse_args()
     rows = []
-    for measure in (loader_rows, fit_rows, import_rows):
+    for measure in (loader_rows, fit_rows, import_rows, iou_rows, detection_rows):
         for found in measure(options.quick):
             rows.append(found)
             print(

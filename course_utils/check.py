@@ -59,10 +59,15 @@ def function(
         hints: what to say when the case with this position (from 0) is the first that differs.
         tolerance: largest difference allowed, absolute and relative.
 
+    Raises:
+        ValueError: no cases, which is a mistake of the lesson and not of the student.
+
     >>> function(lambda a: a + a, lambda a: a * a, [(2,), (3,)], hints={1: "try it with 3 on paper"})
     ✗ case 1, function(3): got 6, expected 9. Hint: try it with 3 on paper
     False
     """
+    if not cases:
+        raise ValueError("give at least one case: without any, every answer would be right.")
     for position, arguments in enumerate(cases):
         name = getattr(answer, "__name__", "function").replace("<lambda>", "function")
         call = f"case {position}, {name}({', '.join(_short(argument) for argument in arguments)})"

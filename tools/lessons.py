@@ -174,9 +174,8 @@ def _leave_signals_alone() -> None:
 
 
 def _exporter() -> HTMLExporter:
-    return HTMLExporter(
-        template_name="lab", template_file="lesson.html.j2", extra_template_paths=[str(TEMPLATES)], embed_images=True
-    )
+    # Not embed_images: it parses each piece of HTML alone, and so closes a <details> before the answer that it folds.
+    return HTMLExporter(template_name="lab", template_file="lesson.html.j2", extra_template_paths=[str(TEMPLATES)])
 
 
 def _for_page(notebook: NotebookNode) -> NotebookNode:
