@@ -27,8 +27,13 @@ FLOORS = {
         "adam-does-not": {"each_at_most": 0.15},
     },
     "03": {
-        "latency-order": {"each_at_least": 1},
-        "recipe": {"each_at_least": 0.02},
+        "latency-order": {"each_at_least": 2},
+        "latency-rate": {"each_at_least": 3},
+        "transfer-frozen": {"mean_at_least": 0.01},
+        "transfer-unfrozen": {"mean_at_least": 0.01},
+        "recipe": {"each_at_least": 0.03},
+        "recipe-or-model": {"each_at_least": 0.03},
+        "far-task": {"mean_at_most": 0},
     },
     "04": {
         "hardest-class": {"each_at_least": 0.1},
