@@ -12,6 +12,7 @@ import sys
 import notebooks
 
 README = notebooks.ROOT / "README.md"
+BAR = r"\|"  # a bar inside a cell of a table
 
 
 def lesson_table() -> str:
@@ -37,7 +38,7 @@ def claims_table() -> str:
             spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
             row = (record["lesson"], claim["statement"], f"{statistics.mean(values):.3g}{spread}")
             row += (f"{min(values):.3g} to {max(values):.3g}", str(len(values)), claim["rule"], "✓" if claim["holds"] else "✗")
-            rows.append(f"| {' | '.join(row)} |")
+            rows.append(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |")
     for record in records():
         versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
         where = f"{record['seconds']:.0f} s on {record['threads']} thread(s) of {record['processor']}"
