@@ -42,7 +42,7 @@ bench: $(READY)  ## ratios of speed, measured side by side
 data: $(READY)  ## rebuild the bundled data from the packages they come from
 	$(BIN)/python tools/build_data.py
 
-badges: $(READY)  ## rewrite badges and set-up cells from pyproject.toml
+badges: $(READY)  ## rewrite what lessons share: badges, set-up cell, link to the next lesson
 	$(BIN)/python tools/badges.py
 
 readme: $(READY)  ## rewrite the generated tables of README.md

@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class MLP(nn.Sequential):
+class _Layers(nn.Sequential):
+    """A chain of layers whose slices are plain chains: torch would build them with the arguments of the subclass."""
+
+    def __getitem__(self, index: int | slice) -> nn.Module:
+        return nn.Sequential(*list(self)[index]) if isinstance(index, slice) else super().__getitem__(index)
+
+
+class MLP(_Layers):
     """Fully connected net with ReLU; inputs of any shape are flattened first (lesson 01).
 
     Args:
@@ -46,7 +53,7 @@ class MLP(nn.Sequential):
         super().__init__(*layers, nn.Linear(in_features, num_classes))
 
 
-class SmallCNN(nn.Sequential):
+class SmallCNN(_Layers):
     """Two strided 3x3 convolutions and a linear layer: the smallest net here that still sees shapes (lesson 00).
 
     Args:
@@ -131,7 +138,7 @@ class _Residual(nn.Module):
         return F.relu(self.residual(x) + self.shortcut(x))
 
 
-class AlexNet(nn.Sequential):
+class AlexNet(_Layers):
     """AlexNet's plan, five convolutions and three linear layers, at a size for images of 28 to 64 pixels.
 
     Krizhevsky et al., *ImageNet Classification with Deep Convolutional Neural Networks*, 2012, section 3.5.
@@ -151,7 +158,7 @@ class AlexNet(nn.Sequential):
         super().__init__(*_conv_stack(in_channels, width, plan), *_classifier(4 * width, 2, 16 * width, num_classes, dropout))
 
 
-class VGG16(nn.Sequential):
+class VGG16(_Layers):
     """VGG-16's plan, thirteen 3x3 convolutions in five blocks and three linear layers, with batch normalisation.
 
     Simonyan and Zisserman, *Very Deep Convolutional Networks for Large-Scale Image Recognition*, 2015, table 1, column D;

@@ -8,6 +8,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from course_utils.calibration import Reliability
+
 
 def style() -> None:
     """Set the look of every figure: a palette that colour-blind readers can tell apart, and text readable at half size."""
@@ -84,6 +86,43 @@ def paired(frame: pd.DataFrame, *, ylabel: str, ax: Axes | None = None) -> Axes:
     ax.set_ylabel(ylabel)
     ax.grid(axis="x", visible=False)
     ax.legend()
+    return ax
+
+
+def reliability_diagram(reliability: Reliability, *, title: str = "", ax: Axes | None = None) -> Axes:
+    """Accuracy against confidence in bins, the gap between the two, and below them the number of samples in each (lesson 06).
+
+    A bar that ends below the dashed diagonal is of an over-confident network, above it of an under-confident one. The hatched
+    gap goes from the bin's accuracy to its mean confidence: the mean of these gaps over the samples is the ECE. Empty bins
+    have no bar.
+
+    Args:
+        reliability: what `calibration.reliability` returns, of equal width or adaptive.
+        title: what the diagram shows.
+        ax: where to draw; the current axes when ``None``.
+    """
+    ax = ax or plt.gca()
+    edges, count, confidence, accuracy = (part.cpu().numpy() for part in reliability)
+    filled = count > 0
+    count, confidence, accuracy = count[filled], confidence[filled], accuracy[filled]
+    left, width = edges[:-1][filled], (edges[1:] - edges[:-1])[filled].clip(min=0.004)
+    bars = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
+    ax.bar(left, accuracy, width, color="C0", label="accuracy", **bars)
+    gap = {"align": "edge", "fill": False, "edgecolor": "C1", "linewidth": 1.2, "hatch": "////"}
+    ax.bar(left, confidence - accuracy, width, bottom=accuracy, label="gap to confidence", **gap)
+    ax.plot([0, 1], [0, 1], "--", color="0.3", linewidth=1.2)
+    floor, height = -0.36, 0.2
+    ax.bar(left, height * count / count.max(), width, bottom=floor, color="0.6", **bars)
+    for start, wide, number in zip(left, width, count, strict=True):
+        if wide > 0.06:  # narrower ones have no room for a number
+            place = (start + wide / 2, floor + height * number / count.max() + 0.015)
+            ax.text(*place, str(number), ha="center", va="bottom", fontsize="x-small")
+    ax.axhline(0, color="0.3", linewidth=0.8)
+    ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    ax.set(title=title, xlim=(0, 1), ylim=(floor, 1.02), xticks=ticks, yticks=ticks, xlabel="confidence")
+    ax.set_ylabel(f"samples ({count.sum()})    accuracy     ", y=1, ha="right")
+    ax.grid(visible=False)
+    ax.legend(loc="upper left", fontsize="small")
     return ax
 
 

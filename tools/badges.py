@@ -1,6 +1,7 @@
-"""Rewrite what all lessons share: the badges cell (Colab, previous, next) and the set-up cell.
+"""Rewrite what all lessons share: the badges cell (Colab, previous, next), the set-up cell, and the link to the next lesson.
 
-Both name the repository's address, which is taken from Repository in pyproject.toml. The set-up cell is tools/setup_cell.py.
+The first two name the repository's address, which is taken from Repository in pyproject.toml. The set-up cell is
+tools/setup_cell.py. The link ends the recap.
 Usage: python tools/badges.py [--check]
 """
 
@@ -31,8 +32,18 @@ def setup(root: Path) -> str:
     return template.replace("@REPOSITORY@", notebooks.repository(root)).strip()
 
 
+def recap(root: Path, path: Path, source: str) -> str:
+    """Source of the recap cell, which ends with a link to the next lesson; that of the last lesson has none."""
+    order = notebooks.lessons(root)
+    source = source.split("\n\n**Next:**")[0].rstrip()
+    for following in order[order.index(path) + 1 :][:1]:
+        question = notebooks.question(notebooks.read(following))
+        source += f"\n\n**Next:** [{notebooks.number(following)} · {question}]({following.name})"
+    return source
+
+
 def refreshed(root: Path, path: Path) -> str:
-    """Text of a lesson whose badges and set-up cells are as they should be."""
+    """Text of a lesson whose shared parts are as they should be."""
     notebook = notebooks.read(path)
     wanted = {
         "badges": new_markdown_cell(badges(root, path), id="badges", metadata={"tags": ["badges"]}),
@@ -43,6 +54,8 @@ def refreshed(root: Path, path: Path) -> str:
         if len(places) != 1:
             raise SystemExit(f"{path.name} has {len(places)} cells whose first tag is {name!r}; it must have exactly one.")
         notebook.cells[places[0]] = cell
+    for cell in notebooks.cells(notebook, "recap")[-1:]:
+        cell.source = recap(root, path, cell.source)
     return notebooks.text(notebook)
 
 
@@ -64,7 +77,7 @@ def main() -> None:
         if not options.check:
             notebooks.write(path, new)
     verdict = "out of step, run `make badges`" if options.check else "rewritten"
-    print("\n".join(f"{name}: {verdict}" for name in stale) or "badges and set-up cells are in step")
+    print("\n".join(f"{name}: {verdict}" for name in stale) or "badges, set-up cells and links are in step")
     sys.exit(bool(stale) and options.check)
 
 

@@ -115,12 +115,12 @@ class Lesson:
 
 
 async def run_all(lessons: list[Lesson], *, profile: str, jobs: int, out: Path, timeout: int) -> None:
-    """Execute and render lessons, at most ``jobs`` at once."""
+    """Execute and render lessons, at most ``jobs`` at once, each with its share of the cores (or OMP_NUM_THREADS threads)."""
     _leave_signals_alone()
     runnable = [lesson for lesson in lessons if lesson.notebook]
     jobs = max(1, min(jobs, len(runnable)))
     threads = str(max(1, joblib.cpu_count() // jobs))
-    environment = {**os.environ, "COURSE_PROFILE": profile, "OMP_NUM_THREADS": threads}
+    environment = {"OMP_NUM_THREADS": threads} | os.environ | {"COURSE_PROFILE": profile}
     free = asyncio.Semaphore(jobs)
     # A log file gets a line now and then, a terminal a moving bar.
     interval = 0.2 if sys.stderr.isatty() else 30

@@ -53,7 +53,9 @@ def complaints(notebook: NotebookNode) -> list[str]:
 
 
 def text(output: NotebookNode) -> str:
-    """All that an output says in words."""
+    """All that an output says in words; a picture, whose words are only its size, says nothing."""
     data = output.get("data", {})
+    if "image/png" in data:
+        return ""
     spoken = [output.get("text", ""), *(data.get(kind, "") for kind in ("text/plain", "text/html", "text/markdown"))]
     return "\n".join([*spoken, *output.get("traceback", [])])

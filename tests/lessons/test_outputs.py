@@ -34,6 +34,7 @@ GOOD = {
     "no words": [executed()],
     "a picture": [executed(PICTURE), DESCRIPTION],
     "an untouched stub": [executed(said(NOT_YET), tags=["exercise"])],
+    "an untouched stub with a picture to read": [executed(PICTURE, said(NOT_YET), tags=["exercise"]), DESCRIPTION],
     "a solution": [executed(said("✓ right."), tags=["exercise", "solution"])],
 }
 BAD = {

@@ -175,6 +175,32 @@ def test_badges_lead_to_the_lessons_before_and_after():
         assert {other.name for other in order if f"]({other.name})" in source} == neighbours
 
 
+def test_each_recap_ends_with_the_next_lesson_and_its_question():
+    order = notebooks.lessons()
+    for path, following in zip(order, [*order[1:], None], strict=True):
+        last_line = notebooks.cells(notebooks.read(path), "recap")[-1].source.splitlines()[-1]
+        if following is None:
+            assert "**Next:**" not in last_line
+        else:
+            question = notebooks.question(notebooks.read(following))
+            assert last_line == f"**Next:** [{notebooks.number(following)} · {question}]({following.name})"
+
+
+def test_a_new_question_reaches_the_lesson_before(elsewhere, run_badges):
+    assert run_badges("--root", elsewhere)[0] == 0
+    first, second = (elsewhere / "notebooks" / path.name for path in notebooks.lessons()[:2])
+    notebook = notebooks.read(second)
+    title = notebooks.cells(notebook, "title")[0]
+    title.source = title.source.replace(notebooks.question(notebook), "What else?")
+    second.write_text(notebooks.text(notebook), encoding="utf-8")
+    status, said = run_badges("--check", "--root", elsewhere)
+    assert (status, said.count("out of step")) == (1, 1)
+    assert run_badges("--root", elsewhere)[0] == 0
+    recap = notebooks.cells(notebooks.read(first), "recap")[-1].source
+    assert recap.endswith(f"**Next:** [01 · What else?]({second.name})")
+    assert recap.count("**Next:**") == 1
+
+
 def test_a_lesson_without_set_up_is_named(elsewhere, run_badges):
     path = elsewhere / "notebooks" / notebooks.lessons()[0].name
     notebook = notebooks.read(path)

@@ -98,6 +98,19 @@ def test_vgg16_at_full_width_has_the_channels_of_the_paper():
     assert channels == [64, 64, 128, 128, *[256] * 3, *[512] * 6]
 
 
+SLICED = [MLP(28 * 28, 3), SmallCNN(), AlexNet(1, width=4), VGG16(1, width=4)]
+
+
+@pytest.mark.parametrize("model", SLICED, ids=lambda model: type(model).__name__)
+def test_a_slice_is_a_chain_of_the_same_layers(model):
+    model.eval()
+    x = torch.rand(2, 1, 28, 28)
+    body, head = model[:-1], model[-1]
+    assert isinstance(head, nn.Linear)
+    assert head is list(model)[-1]
+    torch.testing.assert_close(head(body(x)), model(x))
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -15,6 +15,8 @@ PACKAGE = Path(course_utils.__file__).parent
 FLOORS = [
     "runtime",
     "data",
+    "audit",
+    "wafers",
     "augment",
     "models",
     "techniques",

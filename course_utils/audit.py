@@ -1,0 +1,172 @@
+"""The data as the network gets them: values, repeated samples, overlap of splits, classes, pictures. Built in lesson 12."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Far above what chance or a random crop does between splits of one set, far below what a forgotten transform does.
+_FAR, _CERTAIN = 0.5, 5.0  # distance of typical samples in their own spread, and in standard errors
+_UNEVEN = 1.5  # largest class over smallest
+_LARGE = 10.0  # standard deviation of inputs
+_SHOWN = 10
+
+
+class _Split(NamedTuple):
+    x: Tensor
+    y: Tensor | None
+    content: list[bytes]
+    counts: dict[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What `audit` found.
+
+    Attributes:
+        rows: a dict per split: ``samples``; ``unique`` samples; ``lowest`` and ``highest`` value, ``mean`` and ``std`` of all
+            values; ``smallest class`` and ``largest class``, samples of the rarest and of the most frequent class; and for
+            each other split ``in <name>``, the number of samples that it holds too.
+        findings: what is suspicious, a sentence each; empty when nothing is.
+        images: per split of images, uint8 ``(n, C, H, W)``: the first sample of each class (without labels: the first ten), its
+            split's range of values stretched to 0..255. What no count can see, such as mirrored letters, an eye sees here.
+    """
+
+    rows: dict[str, dict[str, float]]
+    findings: list[str]
+    images: dict[str, Tensor]
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """The rows as a table with a column per split."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows, dtype=object).fillna("")
+
+
+def audit(**splits: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tensor | None]) -> Report:
+    """Audit named splits, given as the network really receives them: after all transforms, not before. Built in lesson 12.
+
+    Images are compared up to brightness, contrast and mirroring, so that a transform that was forgotten in one split does not
+    hide that two splits share samples; anything else that changes an image (crops, mixing) does hide it, so leave it out.
+    Tables are compared value by value.
+
+    Args:
+        splits: by name, each a loader of batches ``(x, y)``, read once, or a pair of whole tensors: ``x`` ``(N, ...)`` and
+            class indices ``y`` ``(N,)``. Classes are not counted for targets of another kind, or where a pair has ``None``.
+
+    Returns:
+        `Report`. The first split is the one that the others' values are compared with.
+
+    Raises:
+        ValueError: no splits, an empty one, or ``x`` and ``y`` of different lengths.
+
+    >>> x, y = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    >>> audit(train=(x[:30], y[:30]), val=(x[30:], y[30:])).findings
+    []
+    >>> audit(train=(x[:30], y[:30]), val=(x[20:] * 255, y[20:])).findings[-1]
+    'val shares 10 of its 20 samples with train: a score on one is no score on samples that are new to the other.'
+    """
+    if not splits:
+        raise ValueError("audit() needs at least one split, such as audit(train=train_loader, val=val_loader).")
+    parts = {name: _read(name, split) for name, split in splits.items()}
+    rows = {name: _describe(part) for name, part in parts.items()}
+    findings = [sentence for name, part in parts.items() for sentence in _alone(name, part, rows[name])]
+    reference, *others = parts
+    for name in others:
+        findings += _values_apart(reference, name, parts, rows)
+    classes = set().union(*(part.counts for part in parts.values()))
+    for name, part in parts.items():
+        if part.counts and (missing := sorted(classes - set(part.counts))):
+            findings.append(f"{name} has no sample of class {', '.join(map(str, missing))}, and another split has.")
+    for first, second in combinations(parts, 2):
+        content = {name: set(parts[name].content) for name in (first, second)}
+        for name, other in ((first, second), (second, first)):
+            rows[name][f"in {other}"] = sum(sample in content[other] for sample in parts[name].content)
+        if shared := rows[second][f"in {first}"]:
+            findings.append(
+                f"{second} shares {shared:,} of its {len(parts[second].x):,} samples with {first}: "
+                "a score on one is no score on samples that are new to the other."
+            )
+    return Report(rows, findings, {name: _pictures(part) for name, part in parts.items() if part.x.ndim == 4})
+
+
+def _read(name: str, split: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tensor | None]) -> _Split:
+    if isinstance(split, tuple):
+        x, y = split
+    else:
+        batches = [(x.cpu(), y.cpu()) for x, y in split]
+        if not batches:
+            raise ValueError(f"split {name} is empty: its loader gives no batch.")
+        x, y = (torch.cat(part) for part in zip(*batches, strict=True))
+    x = x.detach().cpu()
+    if len(x) == 0:
+        raise ValueError(f"split {name} is empty: give every split at least one sample.")
+    if y is not None and len(y) != len(x):
+        raise ValueError(f"split {name} has {len(x)} inputs and {len(y)} targets; it needs one target for each input.")
+    labels = y.cpu() if y is not None and y.ndim == 1 and not y.is_floating_point() else None
+    counts = dict(sorted(Counter(labels.tolist()).items())) if labels is not None else {}
+    return _Split(x, labels, _content(x), counts)
+
+
+def _content(x: Tensor) -> list[bytes]:
+    """One key per sample, the same for samples that count as the same."""
+    if x.ndim < 4:
+        return [row.tobytes() for row in x.reshape(len(x), -1).contiguous().numpy()]
+    values = x.flatten(1).double()
+    low, high = values.aminmax(dim=1, keepdim=True)
+    grey = ((values - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8).view(x.shape)
+    pairs = zip(grey.numpy(), grey.flip(-1).numpy(), strict=True)
+    return [min(image.tobytes(), mirrored.tobytes()) for image, mirrored in pairs]
+
+
+def _describe(part: _Split) -> dict[str, float]:
+    values = part.x.double()
+    row = {"samples": len(part.x), "unique": len(set(part.content))}
+    row |= {"lowest": values.min().item(), "highest": values.max().item()}
+    row |= {"mean": values.mean().item(), "std": values.std(correction=0).item()}
+    if part.counts:
+        row |= {"smallest class": min(part.counts.values()), "largest class": max(part.counts.values())}
+    return row
+
+
+def _alone(name: str, part: _Split, row: dict[str, float]) -> Iterable[str]:
+    if not bool(part.x.isfinite().all()):
+        yield f"{name} has values that are not finite: fill or drop them."
+    if row["unique"] < row["samples"]:
+        yield f"{name} has {row['samples']:,} samples, but only {row['unique']:,} different ones."
+    if part.counts and row["largest class"] > _UNEVEN * row["smallest class"]:
+        yield f"{name} is not balanced: from {row['smallest class']:,} to {row['largest class']:,} samples of a class."
+    if row["std"] > _LARGE:
+        yield f"{name} has large values ({_range(row)}): networks learn best from inputs with mean 0 and standard deviation 1."
+
+
+def _values_apart(first: str, second: str, parts: dict[str, _Split], rows: dict[str, dict[str, float]]) -> Iterable[str]:
+    """Compare the typical sample of two splits by its mean and its standard deviation."""
+    for measure in (lambda x: x.mean(1), lambda x: x.std(1, correction=0)):
+        one, two = (measure(parts[name].x.flatten(1).double()) for name in (first, second))
+        spread = ((one.var(correction=0) + two.var(correction=0)) / 2).sqrt().clamp(min=1e-6 * one.abs().max())
+        chance = (1 / len(one) + 1 / len(two)) ** 0.5
+        if (one.mean() - two.mean()).abs() > max(_FAR, _CERTAIN * chance) * spread:
+            yield (
+                f"{first} and {second} do not get the same treatment: values {_range(rows[first])}, and {_range(rows[second])}."
+            )
+            return
+
+
+def _range(row: dict[str, float]) -> str:
+    return f"from {row['lowest']:.3g} to {row['highest']:.3g}, mean {row['mean']:.3g}, std {row['std']:.3g}"
+
+
+def _pictures(part: _Split) -> Tensor:
+    first = [int((part.y == label).nonzero()[0]) for label in part.counts]
+    shown = part.x[first or slice(_SHOWN)]
+    low, high = part.x.double().aminmax()
+    return ((shown.double() - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)

@@ -1,0 +1,1 @@
+"""The techniques of the lessons in their reusable form; each file names the lesson that builds it from scratch."""

@@ -1,0 +1,265 @@
+"""Classes of unequal size: long-tailed splits, a balancing sampler, class weights, focal loss, logit adjustment. Lesson 11.
+
+A fitted model's probabilities carry the class frequencies of what it was trained on. A balancing sampler, class weights and
+the adjusted loss change them while training, `logit_adjustment` afterwards; the classes that gain are the same.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_utils.techniques.targets import check_targets
+
+
+def long_tail(labels: Tensor, largest: int, ratio: float, order: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Choose samples so that class sizes fall geometrically: ``round(largest * ratio ** (-k / (K - 1)))`` for place ``k``.
+
+    Cui et al., *Class-Balanced Loss Based on Effective Number of Samples*, 2019, section 5.1. Lesson 11.
+
+    Args:
+        labels: class indices, integer ``(N,)``, on the CPU.
+        largest: size of the class at place 0.
+        ratio: size of the largest class over that of the smallest, at least 1.
+        order: all classes, from the most frequent to the rarest; two at least.
+        generator: CPU generator that decides which samples, and their shuffled order.
+
+    Returns:
+        int64 positions in ``labels``, shuffled, each once.
+
+    Raises:
+        ValueError: ``order`` is not each class of ``labels`` once, ``largest`` or ``ratio`` is below 1, a class has too few
+            samples, or would get none.
+
+    >>> labels = torch.tensor([0, 1] * 50)
+    >>> labels[long_tail(labels, 40, 10, (1, 0), torch.Generator().manual_seed(0))].bincount().tolist()
+    [4, 40]
+    """
+    _need_labels(labels)
+    if len(order) < 2 or sorted(order) != labels.unique().tolist():
+        raise ValueError(f"order is {list(order)}; it must name each class once, two at least: {labels.unique().tolist()}.")
+    if largest < 1 or not 1 <= ratio < math.inf:
+        raise ValueError(f"largest is {largest} and ratio {ratio}; both must be finite and at least 1.")
+    parts = []
+    for place, label in enumerate(order):
+        count = round(largest * ratio ** (-place / (len(order) - 1)))
+        positions = (labels == label).nonzero().flatten()
+        if count == 0:
+            raise ValueError(f"class {label} would get no sample: raise largest ({largest}) or lower ratio ({ratio}).")
+        if len(positions) < count:
+            raise ValueError(
+                f"class {label} has {len(positions)} samples, and the split asks for {count}: lower largest ({largest})."
+            )
+        parts.append(positions[torch.randperm(len(positions), generator=generator)[:count]])
+    chosen = torch.cat(parts)
+    return chosen[torch.randperm(len(chosen), generator=generator)]
+
+
+def balanced_weights(labels: Tensor) -> Tensor:
+    """1 / (size of its class) for each **sample**, in the order of ``labels``: with them, all classes are drawn alike.
+
+    A list made class by class fits only labels that are sorted by class. Lesson 11.
+
+    Args:
+        labels: class indices, integer ``(N,)``.
+
+    Returns:
+        float64 ``(N,)``; the weights of each class sum to 1.
+
+    >>> balanced_weights(torch.tensor([0, 1, 0, 0, 0])).tolist()
+    [0.25, 1.0, 0.25, 0.25, 0.25]
+    """
+    _need_labels(labels)
+    _, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
+    return 1 / counts.double()[inverse]
+
+
+class WeightedSampler:
+    """Positions drawn with replacement, in proportion to weights; a fresh draw for each pass. Lesson 11.
+
+    Goes into ``TensorLoader(sampler=...)`` or a torch ``DataLoader``. Equals ``torch.utils.data.WeightedRandomSampler`` in
+    distribution; that one stops at 2**24 samples.
+
+    Args:
+        weights: of each sample, ``(N,)``: finite, at least 0, not all 0. Only their ratios count.
+        num_samples: draws a pass; mostly ``N``, so that an epoch has as many steps as without it.
+        generator: CPU generator that draws; torch's global one when ``None``. `train.fit` keeps its state in checkpoints.
+
+    Raises:
+        ValueError: weights or ``num_samples`` other than that.
+
+    >>> list(WeightedSampler(torch.tensor([0.0, 2.0]), 3))
+    [1, 1, 1]
+    """
+
+    def __init__(self, weights: Tensor, num_samples: int, generator: torch.Generator | None = None) -> None:
+        weights = torch.as_tensor(weights, dtype=torch.float64, device="cpu")
+        if weights.ndim != 1 or not bool(weights.isfinite().all()) or bool((weights < 0).any()) or not float(weights.sum()) > 0:
+            raise ValueError(
+                f"weights of shape {tuple(weights.shape)} must be one number per sample, finite, at least 0 and not all 0."
+            )
+        if num_samples < 1:
+            raise ValueError(f"num_samples is {num_samples}; a pass needs at least one draw.")
+        self.weights, self.num_samples, self.generator = weights, num_samples, generator
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        upper = self.weights.cumsum(0)
+        points = torch.rand(self.num_samples, generator=self.generator, dtype=torch.float64) * upper[-1]
+        return iter(torch.searchsorted(upper, points, right=True).tolist())
+
+
+def inverse_frequency(counts: Tensor) -> Tensor:
+    """Class weights 1 / n, scaled to mean 1. Lesson 11.
+
+    Args:
+        counts: samples of each class, ``(K,)``, at least 1 each.
+
+    Returns:
+        float32 ``(K,)``, for ``F.cross_entropy(weight=...)``.
+
+    Raises:
+        ValueError: a class has no sample.
+
+    >>> inverse_frequency(torch.tensor([3, 1])).tolist()
+    [0.5, 1.5]
+    """
+    return _mean_one(1 / _checked(counts))
+
+
+def effective_number(counts: Tensor, beta: float) -> Tensor:
+    """Class weights (1 - β) / (1 - βⁿ), scaled to mean 1. Cui et al., 2019, equation 11. Lesson 11.
+
+    A further sample of a class counts less the more there are: ``(1 - βⁿ) / (1 - β)`` is the effective number of ``n`` samples.
+
+    Args:
+        counts: samples of each class, ``(K,)``, at least 1 each.
+        beta: in 0..1, 1 excluded. 0 weighs all classes alike; towards 1 the weights become those of `inverse_frequency`.
+
+    Returns:
+        float32 ``(K,)``.
+
+    Raises:
+        ValueError: ``beta`` outside its range, or a class has no sample.
+    """
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta is {beta}; it must be at least 0 and below 1, such as 0.999.")
+    return _mean_one(1 / (1 - beta ** _checked(counts)))
+
+
+def complement(counts: Tensor) -> Tensor:
+    """Class weights 1 - n / N, scaled to mean 1. With many classes they hardly differ, and hardly help. Lesson 11.
+
+    Args:
+        counts: samples of each class, ``(K,)``, at least 1 each; two classes at least.
+
+    Returns:
+        float32 ``(K,)``.
+
+    Raises:
+        ValueError: a class has no sample, or there is one class only.
+    """
+    counts = _checked(counts)
+    if len(counts) < 2:
+        raise ValueError("there is one class only: its weight would be 0.")
+    return _mean_one(1 - counts / counts.sum())
+
+
+def focal_loss(logits: Tensor, y: Tensor, gamma: float, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy in which a sample counts ``(1 - p) ** gamma``, with ``p`` the probability given to its true class.
+
+    Lin et al., *Focal Loss for Dense Object Detection*, 2017, section 3, for ``K`` classes. Lesson 11.
+
+    Args:
+        logits: ``(B, K)``.
+        y: class indices ``(B,)`` or probabilities ``(B, K)``; with those, each class's term is weighed by its own ``p``.
+        gamma: at least 0. At 0 this is ``F.cross_entropy(logits, y, weight)``; above it, samples that are right count less.
+        weight: of each class, ``(K,)``, as in ``F.cross_entropy``.
+
+    Returns:
+        Scalar. As in torch, the mean over class indices divides by the sum of the samples' weights.
+
+    Raises:
+        ValueError: ``gamma`` is below 0; targets as in `targets.as_probabilities`.
+    """
+    if not 0 <= gamma < math.inf:
+        raise ValueError(f"gamma is {gamma}; it must be finite and at least 0.")
+    check_targets(y, logits.shape[1])
+    log_p = logits.log_softmax(1)
+    # Without the floor, the slope of 0 ** gamma is infinite for gamma below 1 and makes the gradient NaN.
+    doubt = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)
+    terms = doubt**gamma * log_p
+    if not y.is_floating_point():
+        return F.nll_loss(terms, y, weight)
+    return -((terms if weight is None else terms * weight) * y).sum(1).mean()
+
+
+def logit_adjustment(logits: Tensor, counts: Tensor, tau: float = 1.0) -> Tensor:
+    """``logits - tau * log(n / N)``: take the class frequencies of the training set out of a trained model's logits.
+
+    At ``tau`` 1 and for the true log-probabilities, the largest is the class with the highest chance if all classes were
+    equally frequent, which is best for the mean recall. It equals thresholds on probabilities in the ratio of the class
+    frequencies. Menon et al., *Long-tail learning via logit adjustment*, 2021, section 4.1. Lesson 11.
+
+    Args:
+        logits: ``(B, K)``.
+        counts: samples of each class in the training set, ``(K,)``, at least 1 each.
+        tau: strength; 0 changes nothing, and -1 puts the frequencies into the logits of a model that knows none.
+
+    Raises:
+        ValueError: a class has no sample, or there are not ``K`` counts.
+    """
+    return logits - tau * _like(_log_shares(counts), logits)
+
+
+def adjusted_loss(counts: Tensor, tau: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross-entropy of ``logits + tau * log(n / N)``: the logits themselves then learn what is left, without frequencies.
+
+    Menon et al., 2021, section 4.2. Lesson 11.
+
+    Args:
+        counts: samples of each class in the training set, ``(K,)``, at least 1 each.
+        tau: strength; at 0 this is plain cross-entropy.
+
+    Returns:
+        Loss of logits ``(B, K)`` and class indices ``(B,)`` or probabilities ``(B, K)``. At test time nothing is added.
+
+    Raises:
+        ValueError: a class has no sample; when called, there are not ``K`` counts.
+    """
+    log_shares = _log_shares(counts)  # once: checking values at each step would stall a GPU
+    return lambda logits, y: F.cross_entropy(logits + tau * _like(log_shares, logits), y)
+
+
+def _mean_one(weights: Tensor) -> Tensor:
+    return (weights / weights.mean()).float()
+
+
+def _log_shares(counts: Tensor) -> Tensor:
+    counts = _checked(counts)
+    return (counts / counts.sum()).log()
+
+
+def _like(log_shares: Tensor, logits: Tensor) -> Tensor:
+    if logits.shape[1:] != log_shares.shape:
+        raise ValueError(f"logits are {tuple(logits.shape)} and there are {len(log_shares)} counts; give one count per class.")
+    return log_shares.to(logits)
+
+
+def _checked(counts: Tensor) -> Tensor:
+    counts = torch.as_tensor(counts).double()
+    if counts.ndim != 1 or len(counts) == 0 or not bool(counts.isfinite().all()) or not bool((counts >= 1).all()):
+        raise ValueError(
+            f"counts are {counts.tolist()}; give the number of training samples of each class, (K,), at least 1 each. "
+            "A class without samples cannot be weighted."
+        )
+    return counts
+
+
+def _need_labels(labels: Tensor) -> None:
+    if labels.ndim != 1 or len(labels) == 0 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}; use class indices, integers (N,), N ≥ 1.")

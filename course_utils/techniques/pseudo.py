@@ -1,0 +1,125 @@
+"""Pseudo-labels: a network's own answers to unlabelled inputs, used as if they were labels. Built in lesson 12."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Confident(NamedTuple):
+    """What `confident` returns: ``positions`` of the samples that are kept, and their ``labels``, both int64 ``(M,)``."""
+
+    positions: Tensor
+    labels: Tensor
+
+
+def ramp(t: float, start: float, end: float, alpha: float) -> float:
+    """Weight of the unlabelled loss: 0 until ``start``, then rising in a straight line to ``alpha`` at ``end``, where it stays.
+
+    Lee, *Pseudo-Label*, 2013, equation 16. Lesson 12.
+
+    Args:
+        t: epoch or step, in the units of ``start`` and ``end``.
+        start, end: where the rise begins and ends; ``start`` may not lie after ``end``. Equal: a jump.
+        alpha: final weight, at least 0.
+
+    Raises:
+        ValueError: ``start`` after ``end``, or a negative ``alpha``.
+
+    >>> [ramp(epoch, 2, 4, 3.0) for epoch in (1, 2, 3, 4, 9)]
+    [0.0, 0.0, 1.5, 3.0, 3.0]
+    """
+    if start > end:
+        raise ValueError(f"the ramp starts at {start} and ends at {end}; it must not start after its end.")
+    if not 0 <= alpha < float("inf"):
+        raise ValueError(f"alpha is {alpha}; the weight of a loss is a finite number of at least 0.")
+    if t >= end:
+        return float(alpha)
+    return alpha * (t - start) / (end - start) if t > start else 0.0
+
+
+def confident(probabilities: Tensor, threshold: float) -> Confident:
+    """Samples whose largest probability is at least ``threshold``, with their most probable class as label (lesson 12).
+
+    Args:
+        probabilities: floating ``(N, K)``, each row summing to 1; from logits they come with ``logits.softmax(1)``.
+        threshold: in 0..1; at 0 all samples are kept.
+
+    Returns:
+        `Confident`, in ascending order of positions; empty when no sample is sure enough.
+
+    Raises:
+        ValueError: ``threshold`` outside 0..1, or what is no probability (logits, for example).
+
+    >>> confident(torch.tensor([[0.6, 0.4], [0.05, 0.95]]), 0.9)
+    Confident(positions=tensor([1]), labels=tensor([1]))
+    """
+    _need_threshold(threshold)
+    if not probabilities.is_floating_point() or probabilities.ndim != 2 or probabilities.shape[1] < 2:
+        raise ValueError(
+            f"probabilities are {probabilities.dtype} of shape {tuple(probabilities.shape)}; "
+            "they must be floating point numbers (N, K) with at least two classes."
+        )
+    sums = probabilities.double().sum(1)
+    if bool((probabilities < 0).any()) or not torch.allclose(sums, torch.ones_like(sums), atol=1e-2):
+        raise ValueError("these are no probabilities: each row must be positive and sum to 1. From logits: logits.softmax(1).")
+    confidence, labels = probabilities.max(1)
+    positions = (confidence >= threshold).nonzero().flatten()
+    return Confident(positions, labels[positions])
+
+
+def pseudo_label_loss(
+    loader: Iterable[tuple[Tensor, Tensor]], weight: Callable[[int], float], *, threshold: float = 0.0
+) -> Callable[[nn.Module, int], Tensor]:
+    """Loss on unlabelled batches against the labels that the model itself gives them at that moment: ``fit``'s ``extra_loss``.
+
+    The labels come from the model in evaluation mode, without gradient; the loss from the model in the mode in which it is.
+    Lee, *Pseudo-Label*, 2013, equation 15. Lesson 12.
+
+    Args:
+        loader: unlabelled batches ``(x, y)``, on the model's device, over and over; ``y`` is never looked at.
+        weight: epoch, from 1, to the weight of this loss, such as ``lambda epoch: ramp(epoch, 3, 9, 1.0)``. At 0 no batch is
+            drawn.
+        threshold: samples below this confidence, in 0..1, add nothing; the mean is still over the whole batch.
+
+    Returns:
+        ``(model, epoch) -> scalar``. Batch normalisation in the model sees unlabelled batches by themselves.
+
+    Raises:
+        ValueError: ``threshold`` outside 0..1, or, at the first use, a loader that gives no batch.
+    """
+    _need_threshold(threshold)
+    batches = _endless(loader)
+
+    def extra_loss(model: nn.Module, epoch: int) -> Tensor:
+        scale = weight(epoch)
+        if scale == 0:
+            return torch.zeros((), device=next(model.parameters()).device)
+        x, _ = next(batches)
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval()
+        with torch.no_grad():
+            confidence, labels = model(x).float().softmax(1).max(1)
+        for module, training in modes:  # one by one: a part that was frozen in evaluation mode stays so
+            module.training = training
+        losses = F.cross_entropy(model(x).float(), labels, reduction="none")
+        return scale * (losses * (confidence >= threshold)).mean()
+
+    return extra_loss
+
+
+def _endless(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        empty = True
+        for batch in loader:
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError("the loader of unlabelled inputs is empty: it gives no batch.")
+
+
+def _need_threshold(threshold: float) -> None:
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; a confidence lies between 0 and 1.")

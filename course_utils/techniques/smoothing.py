@@ -1,0 +1,73 @@
+"""Label smoothing in its two conventions, as a batch transform, and what it asks of the logits. Built in lesson 08.
+
+Torch smooths within the loss (``F.cross_entropy(..., label_smoothing=alpha)``), in the first convention; as a batch transform
+it smooths training targets only, so that no loss on validation or test data is ever smoothed by accident.
+"""
+
+import math
+from typing import Literal
+
+from torch import Tensor
+
+from course_utils.augment import BatchTransform
+from course_utils.techniques.targets import as_probabilities
+
+Convention = Literal["all", "others"]
+
+
+def label_smoothing(alpha: float, num_classes: int, convention: Convention = "all") -> BatchTransform:
+    """Give the share ``alpha`` of each target away to the classes.
+
+    Szegedy et al., *Rethinking the Inception Architecture*, 2016, section 7. Lesson 08.
+
+    Args:
+        alpha: in 0..1.
+        num_classes: number of classes ``K``.
+        convention: ``"all"``: ``(1 - alpha) y + alpha / K``, to all classes alike, as torch does. ``"others"``:
+            ``(1 - alpha) y + alpha / (K - 1) (1 - y)``, to the other classes only.
+
+    Returns:
+        Transform that leaves inputs alone and turns class indices or probabilities into ``(B, K)``. With ``"all"``,
+        cross-entropy with these targets equals ``F.cross_entropy(logits, y, label_smoothing=alpha)``.
+
+    Raises:
+        ValueError: ``alpha`` or ``convention`` is none of those; targets as in `as_probabilities`.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; the share that is given away lies between 0 and 1.")
+    if convention not in ("all", "others"):
+        raise ValueError(f"convention is {convention!r}; it must be 'all' or 'others'.")
+
+    def smoothed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        p = as_probabilities(y, num_classes)
+        if convention == "all":
+            return x, p * (1 - alpha) + alpha / num_classes
+        return x, p * (1 - alpha) + (1 - p) * (alpha / (num_classes - 1))
+
+    return smoothed
+
+
+def others_to_all(alpha: float, num_classes: int) -> float:
+    """The ``alpha`` of convention ``"all"`` that gives the same targets as ``alpha`` of ``"others"``: ``alpha K / (K - 1)``.
+
+    >>> round(others_to_all(0.09, 10), 3)
+    0.1
+    """
+    return alpha * num_classes / (num_classes - 1)
+
+
+def optimal_logit_gap(alpha: float, num_classes: int) -> float:
+    """Distance, in nats, between the true class's logit and the others' at which the smoothed loss is least.
+
+    With targets of convention ``"all"`` it is ``ln((1 - alpha + alpha / K) / (alpha / K))``; without smoothing there is no such
+    distance, and it is infinite. Lesson 08.
+
+    Raises:
+        ValueError: ``alpha`` is not in 0..1, or there are fewer than two classes.
+
+    >>> round(optimal_logit_gap(0.1, 3), 4)
+    3.3322
+    """
+    if not 0 <= alpha <= 1 or num_classes < 2:
+        raise ValueError(f"alpha is {alpha} and num_classes {num_classes}; they must lie in 0..1 and be at least 2.")
+    return math.inf if alpha == 0 else math.log1p(num_classes * (1 - alpha) / alpha)

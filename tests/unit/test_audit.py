@@ -1,0 +1,163 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_utils import data
+from course_utils.audit import audit
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("mnist-small")
+
+
+def scaled(split, unit=255):
+    return split[0].float() / unit, split[1]
+
+
+def loader(split, **options):
+    return data.TensorLoader(*split, 64, **options)
+
+
+# Nothing to find
+
+
+def test_clean_splits_have_no_findings(digits):
+    report = audit(**{name: loader(scaled(getattr(digits, name))) for name in ("train", "val", "test")})
+    assert report.findings == []
+    assert report.rows["train"] == report.rows["train"] | {
+        "samples": 3500,
+        "unique": 3500,
+        "lowest": 0.0,
+        "highest": 1.0,
+        "smallest class": 350,
+        "largest class": 350,
+        "in val": 0,
+        "in test": 0,
+    }
+    assert report.rows["train"]["mean"] == pytest.approx(digits.mean.item(), abs=1e-5)
+    assert report.rows["train"]["std"] == pytest.approx(digits.std.item(), abs=1e-5)
+
+
+@given(st.integers(0, 10**6), st.integers(20, 200))
+def test_chance_alone_makes_no_finding(seed, n):
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.rand(2 * n, 1, 6, 6, generator=generator), torch.arange(2 * n) % 2
+    halves = (x[:n], y[:n]), (x[n:], y[n:])
+    assert audit(train=halves[0], val=halves[1]).findings == []
+
+
+def test_a_table_of_numbers_is_compared_value_by_value():
+    boston = data.load("boston")
+    splits = {name: (getattr(boston, name).x / boston.std, getattr(boston, name).y) for name in ("train", "val", "test")}
+    report = audit(**splits)
+    assert report.findings == []
+    assert report.images == {}
+    assert "smallest class" not in report.rows["train"]
+    column = torch.arange(40.0).unsqueeze(1) / 40
+    assert audit(train=(column[::2], None), val=(column[1::2], None)).findings == []
+
+
+def test_loader_and_tensors_say_the_same(digits):
+    x, y = scaled(digits.val)
+    assert audit(val=loader((x, y))).rows == audit(val=(x, y)).rows
+    assert audit(val=digits.val).rows["val"]["highest"] == 255
+
+
+# Each bug alone
+
+
+def only(report, *words):
+    """Every finding has one of the words, and every word is in some finding."""
+    assert all(any(word in finding for word in words) for finding in report.findings), report.findings
+    assert all(any(word in finding for finding in report.findings) for word in words), report.findings
+
+
+def test_a_split_that_was_not_scaled_is_found(digits):
+    report = audit(train=scaled(digits.train), val=scaled(digits.val, unit=1), test=scaled(digits.test))
+    only(report, "train and val do not get the same treatment: values from 0 to 1, ", "val has large values")
+
+
+def test_values_that_ran_over_are_found_though_they_are_scaled(digits):
+    x, y = digits.train
+    report = audit(train=((255 * x.float() % 256) / 255, y), val=scaled(digits.val))
+    only(report, "train and val do not get the same treatment")
+
+
+def test_repeated_samples_are_counted(digits):
+    x, y = scaled(digits.val)
+    only(audit(val=(torch.cat([x, x[:30]]), torch.cat([y, y[:30]]))), "val has 530 samples, but only 500 different ones.")
+
+
+@pytest.mark.parametrize("disguise", [lambda x: x, lambda x: 255 * x, lambda x: x.flip(-1), lambda x: (x - 0.13) / 0.31])
+def test_shared_samples_are_found_in_any_disguise(digits, disguise):
+    x, y = scaled(digits.train)
+    report = audit(train=(x[:2000], y[:2000]), val=(disguise(x[1900:2400]), y[1900:2400]))
+    assert report.findings[-1].startswith("val shares 100 of its 500 samples with train: ")
+    assert report.rows["val"]["in train"] == report.rows["train"]["in val"] == 100
+
+
+def test_shared_rows_of_a_table_are_found():
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    only(audit(train=(x[:20], None), val=(x[15:], None)), "val shares 5 of its 15 samples with train")
+
+
+def test_classes_of_different_size_are_found(digits):
+    x, y = scaled(digits.train)
+    kept = (y != 3) | (torch.arange(len(y)) % 2 == 0)
+    report = audit(train=(x[kept], y[kept]))
+    only(report, "train is not balanced: from ")
+    assert report.rows["train"]["smallest class"] == int((y[kept] == 3).sum())
+
+
+def test_a_class_that_is_missing_is_named(digits):
+    (x, y), kept = scaled(digits.val), digits.val.y != 7
+    only(audit(train=scaled(digits.train), val=(x[kept], y[kept])), "val has no sample of class 7")
+
+
+def test_values_that_are_not_finite_are_found():
+    x = torch.rand(20, 4)
+    x[3, 1] = torch.nan
+    only(audit(train=(x, None)), "train has values that are not finite")
+
+
+# What is shown
+
+
+def test_the_pictures_are_the_first_of_each_class_as_the_net_sees_them(digits):
+    x, y = scaled(digits.val)
+    report = audit(val=(x.flip(-1), y), unlabelled=(x, None))
+    first = [int((y == label).nonzero()[0]) for label in range(10)]
+    assert torch.equal(report.images["val"], digits.val.x[first].flip(-1))
+    assert torch.equal(report.images["unlabelled"], digits.val.x[:10])
+    assert report.images["val"].dtype == torch.uint8
+
+
+def test_the_table_has_a_column_per_split(digits):
+    report = audit(val=digits.val, unlabelled=(digits.test.x, None))
+    table = report.table
+    assert list(table.columns) == ["val", "unlabelled"]
+    assert table.loc["samples"].tolist() == [500, 1000]
+    assert table.loc["largest class"].tolist() == [50, ""]
+
+
+def test_soft_targets_have_no_classes():
+    x = torch.rand(8, 1, 4, 4)
+    report = audit(train=loader((x, torch.full((8, 2), 0.5))))
+    assert report.findings == []
+    assert "smallest class" not in report.rows["train"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({}, "at least one split"),
+        ({"val": []}, "val is empty"),
+        ({"val": (torch.zeros(0, 1), None)}, "val is empty"),
+        ({"val": (torch.zeros(3, 1), torch.zeros(2))}, "3 inputs and 2 targets"),
+    ],
+)
+def test_bad_splits_are_refused(splits, message):
+    with pytest.raises(ValueError, match=message):
+        audit(**splits)
