@@ -7,6 +7,7 @@ is met. Run it on a machine that does nothing else: `make bench`, or `python ben
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
 import statistics
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +29,8 @@ from torchvision import transforms
 
 import course_utils
 from course_utils import augment, data, detection, record, train
-from course_utils.models import ResNet18, SmallCNN
+from course_utils.models import MLP, ResNet18, SmallCNN
+from course_utils.techniques import ensembles, mixing, noise, pseudo, smoothing
 
 RESULTS = Path(__file__).parent.parent / "results" / "bench.json"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10
@@ -252,6 +255,127 @@ def detection_rows(quick: bool) -> list[dict]:
     return rows
 
 
+def transform_rows(quick: bool) -> list[dict]:
+    """Time of batch transforms over that of one training step of ResNet-18 on the same batch."""
+    batch, width, rounds = (8, 4, 1) if quick else (128, 64, 7)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, 3, 32, 32, generator=generator)
+    y = torch.randint(10, (batch,), generator=generator)
+    model, optimizer = prepared(lambda: ResNet18(width=width))
+    loader = data.TensorLoader(x, y, batch)
+    transforms_of = {
+        "mixup": mixing.mixup(0.2, 10),
+        "CutMix": mixing.cutmix(1.0, 10),
+        "label smoothing": smoothing.label_smoothing(0.1, 10),
+        "DisturbLabel": noise.disturb_label(0.3, 10),
+    }
+
+    def step() -> None:
+        train.fit(model, loader, optimizer=optimizer, epochs=1, progress=False)
+
+    note = f"one step of {batch} images of 3x32x32, ResNet-18 of width {width}, `fit`'s precision"
+    return [
+        row(f"{name} of a batch / step of ResNet-18", ratios(partial(transform, x, y), step, rounds), at_most=0.05, note=note)
+        for name, transform in transforms_of.items()
+    ]
+
+
+def together_rows(quick: bool) -> list[dict]:
+    """Time of members trained one after the other by `fit`, over that of all at once by `fit_together`, both in float32."""
+    count, epochs, rounds = (10, 1, 1) if quick else (10, 5, 9)
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(500, 784, generator=generator), torch.randint(10, (500,), generator=generator)
+    # A row that must be met, and a warning that must stay true: stacked convolutions are slow on a CPU.
+    cases = {
+        "MLPs": (lambda: MLP(784, 10, hidden=(32, 32)), x, {"at_least": 1.8}),
+        "CNNs": (SmallCNN, x.reshape(500, 1, 28, 28), {"at_most": 1.0}),
+    }
+    rows = []
+    for name, (make, inputs, goal) in cases.items():
+        torch.manual_seed(0)
+        members = [make() for _ in range(count)]
+        loaders = [data.TensorLoader(inputs, y, 16, shuffle=True) for _ in members]
+
+        def one_by_one(members=members, loaders=loaders):
+            for member, loader in zip(members, loaders, strict=True):
+                adam = torch.optim.Adam(member.parameters(), lr=1e-3)
+                train.fit(member, loader, optimizer=adam, epochs=epochs, amp="off", progress=False)
+
+        def at_once(members=members, loaders=loaders):
+            make_adam = partial(torch.optim.Adam, lr=1e-3, fused=True)  # fused as in `fit`
+            ensembles.fit_together(members, loaders, optimizer=make_adam, epochs=epochs, progress=False)
+
+        found = ratios(one_by_one, at_once, rounds)
+        note = f"{count} members, {epochs} epochs of 500 samples of 784 values in batches of 16, Adam, float32"
+        rows.append(row(f"{count} {name} one by one / at once by vmap", found, note=note, **goal))
+    return rows
+
+
+class PerSampleDigits(Dataset):
+    """Digits one after the other, through PIL, as the published notebook loads them."""
+
+    def __init__(self, split: data.Split, mean: Tensor, std: Tensor) -> None:
+        self.x, self.y = split
+        steps = [transforms.ToPILImage(), transforms.ToTensor(), transforms.Normalize(mean, std)]
+        self.transform = transforms.Compose(steps)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        return self.transform(self.x[position]), self.y[position]
+
+
+def published_epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, labelled: DataLoader, unlabelled: DataLoader, held_out: DataLoader
+) -> float:
+    """Pseudo-labelling as it was published, in float32: a validation after every step, the best of them kept."""
+    batches, best = itertools.chain.from_iterable(itertools.repeat(unlabelled)), 0.0
+    for x, y in labelled:
+        model.train()
+        u, _ = next(batches)
+        with torch.no_grad():
+            labels = model(u).argmax(1)
+        loss = F.cross_entropy(model(x), y) + F.cross_entropy(model(u), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            right = sum((model(x).argmax(1) == y).sum().item() for x, y in held_out)
+        best = max(best, right / len(held_out.dataset))
+    return best
+
+
+def pseudo_rows(quick: bool) -> list[dict]:
+    """Time of the published pseudo-labelling epoch over that of `fit` with `pseudo_label_loss` and one validation."""
+    digits = data.load("mnist-small")
+    count, rounds = (128, 1) if quick else (512, 9)
+    few, rest = (data.Split(digits.train.x[part], digits.train.y[part]) for part in (slice(count), slice(count, 2 * count)))
+    held_out = data.Split(digits.val.x[:400], digits.val.y[:400])
+    theirs = [DataLoader(PerSampleDigits(split, digits.mean, digits.std), 64, shuffle=True) for split in (few, rest)]
+    theirs.append(DataLoader(PerSampleDigits(held_out, digits.mean, digits.std), 64))
+    options = {"batch_transform": augment.normalize(digits.mean, digits.std)}
+    labelled, unlabelled = (data.TensorLoader(*split, 64, shuffle=True, **options) for split in (few, rest))
+    validation = data.TensorLoader(*held_out, 400, **options)
+
+    def published() -> None:
+        published_epoch(*prepared(lambda: SmallCNN(dropout=0.5)), *theirs)
+
+    def efficient() -> None:
+        model, optimizer = prepared(lambda: SmallCNN(dropout=0.5))
+        extra = pseudo.pseudo_label_loss(unlabelled, lambda epoch: 1.0)
+        settings = {"epochs": 1, "val_loader": validation, "extra_loss": extra, "progress": False}
+        train.fit(model, labelled, optimizer=optimizer, **settings)
+
+    precision = train._precision(torch.device("cpu"), "auto")
+    steps = len(labelled)
+    note = f"{steps} steps of 64 + 64 digits; {steps} validations of 400 and PIL, against 1 and {precision or torch.float32}"
+    goal = 2 if precision is None else 4
+    name = "published pseudo-labelling epoch / fit with pseudo_label_loss"
+    return [row(name, ratios(published, efficient, rounds), at_least=goal, note=note)]
+
+
 def write_atomically(content: dict, path: Path) -> None:
     """A reader finds the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,7 +394,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write (default: results/bench.json; none with --quick)")
     options = parser.parse_args()
     rows = []
-    for measure in (loader_rows, fit_rows, import_rows, iou_rows, detection_rows):
+    measures = (loader_rows, fit_rows, transform_rows, together_rows, pseudo_rows, import_rows, iou_rows, detection_rows)
+    for measure in measures:
         for found in measure(options.quick):
             rows.append(found)
             print(

@@ -48,7 +48,9 @@ class Report:
         """The rows as a table with a column per split."""
         import pandas as pd
 
-        return pd.DataFrame(self.rows, dtype=object).fillna("")
+        labels = dict.fromkeys(label for row in self.rows.values() for label in row)
+        columns = {name: [row.get(label, "") for label in labels] for name, row in self.rows.items()}
+        return pd.DataFrame(columns, index=list(labels), dtype=object)
 
 
 def audit(**splits: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tensor | None]) -> Report:
