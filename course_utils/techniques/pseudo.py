@@ -85,7 +85,8 @@ def pseudo_label_loss(
         threshold: samples below this confidence, in 0..1, add nothing; the mean is still over the whole batch.
 
     Returns:
-        ``(model, epoch) -> scalar``. Batch normalisation in the model sees unlabelled batches by themselves.
+        ``(model, epoch) -> scalar``. Batch normalisation in the model sees unlabelled batches by themselves. `train.fit` does
+        not keep its place in ``loader`` in checkpoints: a run that goes on draws other unlabelled batches.
 
     Raises:
         ValueError: ``threshold`` outside 0..1, or, at the first use, a loader that gives no batch.
