@@ -127,7 +127,7 @@ def fit_together(
     """Train networks of one architecture side by side, each on its own batches, as if each were trained alone (lesson 10).
 
     Their weights are stacked, and `torch.func.vmap` runs all members with one operation where one after the other would take
-    ``M``: about twice as fast where operations are small, as for small MLPs; CNNs on a CPU gain nothing.
+    ``M``: about twice as fast where operations are small, as for small MLPs; CNNs gain or lose: measure.
 
     Args:
         members: at least one; of one architecture, on one device. Trained in place, in their own precision (never mixed), and
