@@ -1,0 +1,102 @@
+"""What was handed out, and what is asked: the released notebook, and the instructor's with solutions and hidden tests."""
+
+import ast
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader import utils
+
+
+class AssignmentError(ValueError):
+    """The instructor's notebook or the release is not what grading needs. The message says what and where."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """An assignment of one notebook."""
+
+    name: str
+    source: NotebookNode  # with solutions and hidden tests
+    release: NotebookNode
+
+    @classmethod
+    def read(cls, source: Path, release: Path) -> "Assignment":
+        """Read both notebooks and check that they belong together.
+
+        Raises:
+            AssignmentError: one is missing or no notebook, or their graded cells are not the same.
+        """
+        notebooks = []
+        for path in (source, release):
+            try:
+                notebooks.append(nbformat.read(path, as_version=4))
+            except FileNotFoundError:
+                raise AssignmentError(f"{path} is missing.") from None
+            except Exception as error:
+                raise AssignmentError(f"{path} is no notebook: {error}") from error
+        made = cls(source.stem, *notebooks)
+        if list(made.cells(made.source)) != list(made.cells(made.release)):
+            raise AssignmentError(f"{source.name} and {release.name} have different nbgrader cells: run `make release`.")
+        if not made.tests:
+            raise AssignmentError(f"{source.name} has no autograded cell (grade, not solution).")
+        return made
+
+    @staticmethod
+    def cells(notebook: NotebookNode) -> dict[str, NotebookNode]:
+        """Cells with a grade_id, in their order."""
+        found = {}
+        for cell in notebook.cells:
+            name = cell.metadata.get("nbgrader", {}).get("grade_id")
+            if name is not None:
+                if name in found:
+                    raise AssignmentError(f"two cells have the grade_id {name}.")
+                found[name] = cell
+        return found
+
+    @property
+    def graded(self) -> dict[str, float]:
+        """Points of each graded cell."""
+        cells = self.cells(self.release).items()
+        return {name: float(cell.metadata.nbgrader.points) for name, cell in cells if utils.is_grade(cell) or utils.is_task(cell)}
+
+    @property
+    def tests(self) -> dict[str, str]:
+        """Source of each autograded cell, hidden tests included."""
+        return {
+            name: cell.source
+            for name, cell in self.cells(self.source).items()
+            if cell.cell_type == "code" and utils.is_grade(cell) and not utils.is_solution(cell)
+        }
+
+    @property
+    def answers(self) -> dict[str, NotebookNode]:
+        """Released cells that students fill in."""
+        cells = self.cells(self.release).items()
+        return {name: cell for name, cell in cells if utils.is_solution(cell) or utils.is_task(cell)}
+
+    @property
+    def modules(self) -> list[str]:
+        """What the given cells import, for a warm start."""
+        names = []
+        given = (c for c in self.release.cells if c.cell_type == "code" and not utils.is_solution(c))
+        for cell in given:
+            try:
+                tree = ast.parse(cell.source)
+            except SyntaxError:
+                continue  # a cell with magics
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Import):
+                    names += [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        return [name for name in dict.fromkeys(names) if not name.startswith("course_grade")]
+
+    @property
+    def digest(self) -> str:
+        """Changes when the release, a solution or a test changes."""
+        text = json.dumps([self.source, self.release], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,140 @@
+"""Run a notebook that wants harm: every limit ends it with what it has earned so far."""
+
+import asyncio
+import shutil
+from typing import Any
+
+from jupyter_client import AsyncKernelManager
+from nbclient.exceptions import CellExecutionComplete, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from nbgrader.preprocessors import Execute
+from traitlets import Bool, Dict, Instance, Integer, Unicode
+
+from course_grade import intake, sandbox
+from course_grade.probe import MIME
+
+
+class SandboxExecute(Execute):
+    """nbgrader's `Execute` with a kernel in the sandbox, a bound on outputs and a time limit for the notebook.
+
+    Outputs are text (standard error too, in the same stream) and pictures. Values that hidden tests emit go to ``emitted``, by cell,
+    and never into the notebook. Cells with the tag `skip-execution` are executed. Whatever goes wrong after the first cell
+    has started is the notebook's fault: it ends, and ``ended`` says why.
+    """
+
+    timeout = Integer(60, help="seconds for one cell").tag(config=True)
+    notebook_timeout = Integer(240, help="seconds for one notebook").tag(config=True)
+    output_limit = Integer(intake.OUTPUT_LIMIT, help="bytes of output of one cell").tag(config=True)
+    limits = Dict(help="limits of the sandbox, as LIMITS in kernels/sandbox/launch.py").tag(config=True)
+    profile = Unicode("ci", help="COURSE_PROFILE of the kernel").tag(config=True)
+    seed = Integer(0)
+    sandboxed = Bool(True)
+    warm = Instance(sandbox.Warm, allow_none=True)
+    skip_cells_with_tag = Unicode("")
+    store_widget_state = Bool(False)
+
+    def preprocess(
+        self, nb: NotebookNode, resources: Any = None, km: AsyncKernelManager | None = None
+    ) -> tuple[NotebookNode, Any]:
+        """Execute all cells.
+
+        Raises:
+            SandboxError: no kernel could be started; nothing of the notebook was run.
+        """
+        self.nb, self.ended = nb, ""
+        self.emitted: dict[int, list] = {}
+        self.errors: dict[int, str] = {}
+        self.reset_execution_trackers()
+        asyncio.run(self._execute_all())
+        return nb, resources
+
+    async def _execute_all(self) -> None:
+        room = sandbox.folder()
+        self.km = sandbox.manager(room, sandboxed=self.sandboxed)
+        variables = sandbox.variables(seed=self.seed, profile=self.profile, limits=dict(self.limits), warm=self.warm)
+        try:
+            try:
+                await self.km.start_kernel(env=variables, cwd=str(room))
+                self.kc = self.km.client()
+                self.kc.start_channels()
+                await self.kc.wait_for_ready(timeout=60)
+                self.kc.allow_stdin = False
+            except RuntimeError as error:
+                raise sandbox.SandboxError(f"The kernel did not start: {error}") from error
+            try:
+                await asyncio.wait_for(self._cells(), self.notebook_timeout)
+            except TimeoutError:
+                self.ended = f"stopped: the notebook takes longer than {self.notebook_timeout} s"
+        finally:
+            await self.km.shutdown_kernel(now=True)
+            if self.kc is not None:
+                self.kc.stop_channels()
+            self.km.context.destroy(linger=0)
+            self.kc = self.km = None
+            shutil.rmtree(room, ignore_errors=True)
+
+    async def _cells(self) -> None:
+        for index, cell in enumerate(self.nb.cells):
+            if cell.cell_type != "code":
+                continue
+            self.room, self.pictures = self.output_limit, intake.PICTURE_LIMIT
+            try:
+                await self.async_execute_cell(cell, index)
+            except DeadKernelError:
+                self.ended = f"stopped: the kernel died in {self._name(cell)}"
+                return
+            except CellTimeoutError:
+                if not await self._answers():
+                    self.ended = f"stopped: {self._name(cell)} could not be interrupted"
+                    return
+            except Exception as error:  # messages are made by a student's code, and may be anything
+                self.ended = f"stopped: unreadable messages in {self._name(cell)} ({type(error).__name__})"
+                return
+
+    def _name(self, cell: NotebookNode) -> str:
+        return cell.metadata.get("nbgrader", {}).get("grade_id") or cell.id
+
+    async def _answers(self) -> bool:
+        """Whether the kernel still listens, after a cell whose end it never reported."""
+        try:
+            await asyncio.wait_for(self.async_wait_for_reply(self.kc.kernel_info()), 10)
+        except (TimeoutError, DeadKernelError):
+            return False
+        return True
+
+    def on_cell_executed(self, cell: NotebookNode, cell_index: int, execute_reply: dict, **_: object) -> None:
+        """Keep the error that ended a cell, from the reply, which comes even when outputs were lost."""
+        content = execute_reply["content"]
+        if content.get("status") == "error":
+            self.errors[cell_index] = str(content.get("ename"))[:60]
+            if content.get("ename") == "CellTimeoutError":
+                cell.outputs += intake.defuse([{"output_type": "error", "traceback": [f"stopped after {self.timeout} s"]}])
+
+    def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> None:
+        """Take from a message of the kernel what is safe, and count it."""
+        kind, content = msg["msg_type"], msg["content"]
+        if kind == "status":
+            if content["execution_state"] == "idle":
+                raise CellExecutionComplete
+        elif kind == "display_data" and MIME in content["data"]:
+            values = self.emitted.setdefault(cell_index, [])
+            if len(values) < 1000:
+                values.append(content["data"][MIME])
+        elif kind == "clear_output":
+            cell.outputs = []
+        elif self.room > 0:
+            for output in intake.defuse([{**content, "output_type": kind}]):
+                text = output.get("text", "")
+                pictures = sum(map(len, output.get("data", {}).values()))
+                self.pictures -= pictures
+                if len(text) > self.room:
+                    output.text = text[: self.room] + "\n… cut here: too much output\n"
+                self.room -= len(text)
+                if pictures and self.pictures < 0:
+                    continue
+                if text and cell.outputs and cell.outputs[-1].output_type == "stream":
+                    cell.outputs[-1].text += output.text
+                else:
+                    cell.outputs.append(output)
+
+

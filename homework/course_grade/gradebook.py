@@ -1,0 +1,222 @@
+"""Everything that is written: nbgrader's gradebook, graded notebooks, feedback, and the table of grades.
+
+Only the command's own process writes, so no two processes ever meet in the gradebook, and workers need neither files nor the gradebook.
+Order makes a run that was killed resumable: first the gradebook, then, renamed into place, the graded notebook, which holds the digest of what
+it was made from. A notebook with the right digest is done; all else is done again, with the same result.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+import uuid
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+from nbgrader import utils
+from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.converters import GenerateFeedback
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import AssignLatePenalties, GetGrades, SaveAutoGrades, SaveCells
+from nbconvert.exporters import HTMLExporter
+from traitlets.config import Config
+
+from course_grade.assignment import Assignment, AssignmentError
+from course_grade.job import Result
+
+QUIET = logging.getLogger("course_grade.nbgrader")
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False
+
+
+class Book:
+    """The gradebook of one assignment, and the folder with what belongs to it."""
+
+    def __init__(self, folder: Path, assignment: Assignment, url: str | None = None, config: Config | None = None) -> None:
+        self.folder = folder
+        self.assignment = assignment
+        self.url = url or f"sqlite:///{(folder / 'gradebook.db').resolve()}?timeout=60"
+        self.config = config or Config()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.gradebook = Gradebook(self.url)
+        self._exporter: HTMLExporter | None = None
+
+    def close(self) -> None:
+        self.gradebook.close()
+
+    # --- before grading ------------------------------------------------------------------------------------------------------
+
+    def prepare(self, due: str | None = None) -> None:
+        """Make the gradebook know the assignment and its cells.
+
+        Raises:
+            AssignmentError: cells were added or removed after students had been graded.
+        """
+        name = self.assignment.name
+        self.gradebook.update_or_create_assignment(name, **({"duedate": utils.parse_utc(due)} if due else {}))
+        notebook = deepcopy(self.assignment.release)
+        for test, source in self.assignment.tests.items():
+            cell = Assignment.cells(notebook)[test]
+            cell.source = source
+            cell.metadata.nbgrader["checksum"] = utils.compute_checksum(cell)
+        try:
+            SaveCells(parent=None, log=QUIET).preprocess(notebook, self._resources("."))
+        except RuntimeError as error:
+            raise AssignmentError(
+                f"Graded cells were added or removed, and students have been graded already ({error}). Take a new --out folder."
+            ) from error
+        self.gradebook.db.expire_all()
+
+    def _resources(self, student: str) -> dict:
+        name = self.assignment.name
+        return {
+            "unique_key": name,
+            "nbgrader": {"student": student, "assignment": name, "notebook": name, "db_url": self.url},
+        }
+
+    # --- one student ---------------------------------------------------------------------------------------------------------
+
+    def path(self, student: str) -> Path:
+        """Where nbgrader looks for a graded notebook."""
+        return self.folder / "autograded" / student / self.assignment.name / f"{self.assignment.name}.ipynb"
+
+    def is_done(self, student: str, digest: str) -> bool:
+        """Whether this very submission has been graded by these very tests."""
+        try:
+            notebook = nbformat.read(self.path(student), as_version=4)
+        except (FileNotFoundError, ValueError):
+            return False
+        return notebook.metadata.get("course_grade", {}).get("digest") == digest
+
+    def save(self, student: str, result: Result, digest: str, timestamp: str | None = None) -> None:
+        """Write a student's points into the gradebook, then the graded notebook, then the feedback. Grades given by hand stay."""
+        notebook = nbformat.reads(result.notebook, as_version=4)
+        notebook.metadata["course_grade"] = {"digest": digest, "notes": list(result.notes)}
+        self._enter(student, timestamp)
+        resources = self._resources(student)
+        SaveAutoGrades(log=QUIET).preprocess(notebook, resources)
+        AssignLatePenalties(parent=None, log=QUIET, config=self.config).preprocess(notebook, resources)
+        self.gradebook.db.expire_all()
+        write(self.path(student), nbformat.writes(notebook).encode())
+
+    def save_nothing(self, student: str, reason: str, digest: str) -> None:
+        """A student whose submission could not be read gets 0 points and the reason."""
+        notebook = deepcopy(self.assignment.release)
+        notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"**Nothing could be graded:** {reason}."))
+        notebook.metadata["course_grade"] = {"digest": digest, "notes": [reason]}
+        submission = self._enter(student, None)
+        for grade in submission.notebooks[0].grades:
+            grade.auto_score, grade.needs_manual_grade = 0, False
+        self.gradebook.db.commit()
+        write(self.path(student), nbformat.writes(notebook).encode())
+
+    def _enter(self, student: str, timestamp: str | None):
+        self.gradebook.update_or_create_student(student)
+        keywords = {"timestamp": utils.parse_utc(timestamp)} if timestamp else {}
+        submission = self.gradebook.update_or_create_submission(self.assignment.name, student, **keywords)
+        self.gradebook.db.commit()
+        return submission
+
+    # --- feedback ------------------------------------------------------------------------------------------------------------
+
+    def feedback(self, student: str) -> None:
+        """Write a student's feedback page, unless it says already what the gradebook says."""
+        content = self.path(student).read_bytes()
+        notebook = nbformat.reads(content.decode(), as_version=4)
+        path = self.folder / "feedback" / student / self.assignment.name / f"{self.assignment.name}.html"
+        mark = f"<!-- {self._fingerprint(student, content)} -->"
+        if path.exists() and mark in path.read_text(encoding="utf-8")[-200:]:
+            return
+        for cell in notebook.cells:
+            if cell.metadata.pop("course_grade", {}).get("outputs") == "this run":
+                cell.outputs = []
+        page, _ = self._feedback_exporter().from_notebook_node(notebook, self._resources(student))
+        write(path, f"{page}\n{mark}\n".encode())
+
+    def _fingerprint(self, student: str, content: bytes) -> str:
+        submission = self.gradebook.find_submission(self.assignment.name, student)
+        book = [[g.name, g.score, g.extra_credit, g.needs_manual_grade] for n in submission.notebooks for g in n.grades]
+        book += [[c.name, c.comment] for n in submission.notebooks for c in n.comments]
+        book += [n.late_submission_penalty for n in submission.notebooks]
+        return hashlib.sha256(content + json.dumps(book, default=str).encode()).hexdigest()
+
+    def _feedback_exporter(self) -> HTMLExporter:
+        """nbgrader's own page, made by one exporter for all students."""
+        if self._exporter is None:
+            course = CourseDirectory(config=Config({"CourseDirectory": {"root": str(self.folder), "db_url": self.url}}))
+            converter = GenerateFeedback(coursedir=course)
+            config = deepcopy(converter.config)
+            config.HTMLExporter.sanitize_html = False  # what students wrote was defused on its way in
+            exporter = HTMLExporter(config=config)
+            exporter._preprocessors = []
+            for kind in converter.preprocessors:
+                exporter.register_preprocessor(kind(log=QUIET, config=config) if kind is GetGrades else kind, enabled=True)
+            self._exporter = exporter
+        return self._exporter
+
+    # --- all students --------------------------------------------------------------------------------------------------------
+
+    def table(self) -> str:
+        """The table of grades as CSV: `student`, `total`, a column per graded cell, `to_grade_by_hand`, `notes`."""
+        graded = self.assignment.graded
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["student", "total", *graded, "to_grade_by_hand", "notes"])
+        try:
+            submissions = self.gradebook.assignment_submissions(self.assignment.name)
+        except MissingEntry:
+            submissions = []
+        for submission in sorted(submissions, key=lambda s: s.student_id):
+            points, waiting = {}, []
+            for grade in (g for notebook in submission.notebooks for g in notebook.grades):
+                by_hand = grade.manual_score is None and grade.auto_score is None
+                points[grade.name] = "" if by_hand else _number(grade.score)
+                if grade.needs_manual_grade:
+                    waiting.append(grade.name)
+            late = sum(n.late_submission_penalty or 0 for n in submission.notebooks)
+            total = _number(submission.score - late)
+            waiting = [name for name in graded if name in waiting]
+            notes = self._notes(submission.student_id) + ([f"late: minus {_number(late)}"] if late else [])
+            scores = [points.get(name, "") for name in graded]
+            rows.writerow([_text(submission.student_id), total, *scores, " ".join(waiting), "; ".join(notes)])
+        return text.getvalue()
+
+    def _notes(self, student: str) -> list[str]:
+        try:
+            metadata = nbformat.read(self.path(student), as_version=4).metadata
+        except (FileNotFoundError, ValueError):
+            return ["not graded yet: run the command again"]
+        return list(metadata.get("course_grade", {}).get("notes", ()))
+
+    def write_table(self) -> Path:
+        path = self.folder / "grades.csv"
+        write(path, self.table().encode())
+        return path
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}".rstrip("0").rstrip(".")
+
+
+def _text(value: str) -> str:
+    """A name for a spreadsheet, which takes what begins so for a formula."""
+    return f"'{value}" if value[:1] in "=+-@\t\r" else value
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old one or the new one, and so does the next run after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+

@@ -1,0 +1,261 @@
+"""A file from a student becomes our notebook with the student's answers: nothing else of the file has any effect.
+
+`read` opens a file that may be anything. `graft` starts from the released notebook and takes over answers, by grade_id, by cell id, and
+where an editor has lost both by their place; cells that the student added are kept where they stood. `defuse` leaves in outputs and prose
+what can be shown without danger.
+"""
+
+import base64
+import os
+import re
+import stat
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import nbformat
+from nbconvert.preprocessors.sanitize import SanitizeHTML
+from nbformat import NotebookNode
+
+from course_grade.assignment import Assignment
+
+FILE_LIMIT = 30 << 20  # bytes of a submitted file
+CELL_LIMIT = 300  # cells of a submitted notebook
+OUTPUT_LIMIT = 1 << 20  # bytes of one cell's outputs, without pictures
+PICTURE_LIMIT = 4 << 20  # bytes of one cell's pictures
+PICTURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
+
+
+@dataclass(eq=False)
+class Cell:
+    """What means something in a submitted cell."""
+
+    cell_type: str
+    source: str
+    id: str
+    grade_id: str | None
+    outputs: list[dict]
+    attachments: dict
+
+
+class IntakeError(ValueError):
+    """A submission that cannot be read. The message is the reason that its author is told."""
+
+
+def read(path: Path) -> bytes:
+    """Bytes of a submitted file.
+
+    Raises:
+        IntakeError: missing, a link, a folder or a device, empty, or larger than `FILE_LIMIT`.
+    """
+    try:
+        # Not blocking: opening a named pipe would wait for a writer.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise IntakeError("nothing was handed in") from None
+    except OSError as error:
+        raise IntakeError("the file is a link" if path.is_symlink() else f"the file cannot be opened: {error.strerror}") from None
+    with os.fdopen(handle, "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise IntakeError("not a file")
+        content = file.read(FILE_LIMIT + 1)
+    if len(content) > FILE_LIMIT:
+        raise IntakeError(f"the file is larger than {FILE_LIMIT >> 20} MB: clear large outputs and hand in again")
+    if not content.strip():
+        raise IntakeError("the file is empty")
+    return content
+
+
+def parse(content: bytes) -> list[Cell]:
+    """Cells of the notebook in a submitted file.
+
+    Raises:
+        IntakeError: not JSON, no notebook, or one with more than `CELL_LIMIT` cells.
+    """
+    try:
+        notebook = nbformat.reads(content.decode("utf-8-sig"), as_version=4)
+        cells = [_cell(cell) for cell in notebook.cells]
+    except (Exception, RecursionError) as error:
+        raise IntakeError(f"not a readable notebook ({type(error).__name__})") from None
+    if len(cells) > CELL_LIMIT:
+        raise IntakeError(f"the notebook has more than {CELL_LIMIT} cells")
+    return cells
+
+
+def _cell(cell: NotebookNode) -> Cell:
+    source = cell.get("source", "")
+    source = "".join(source) if isinstance(source, list) else source
+    metadata = cell.get("metadata", {})
+    own = metadata.get("nbgrader")
+    name = own.get("grade_id") if isinstance(own, dict) else None
+    attachments = cell.get("attachments")
+    made = Cell(
+        cell_type=cell["cell_type"] if cell["cell_type"] in ("code", "markdown") else "raw",
+        source=str(source),
+        id=str(metadata.get("id") or cell.get("id", "")),  # Colab moves the id
+        grade_id=name if isinstance(name, str) else None,
+        outputs=[output for output in cell.get("outputs", ()) if isinstance(output, dict)],
+        attachments=attachments if isinstance(attachments, dict) else {},
+    )
+    if "\0" in made.source:
+        raise ValueError("a null character")
+    return made
+
+
+def graft(assignment: Assignment, submitted: list[Cell]) -> tuple[NotebookNode, list[str]]:
+    """Our notebook with the student's answers and further cells, defused, and notes on what was odd.
+
+    Every cell's metadata is ours. Autograded cells hold their hidden tests; each answer keeps the outputs that were handed in.
+    """
+    places, notes = _match(assignment, submitted)
+    ours = deepcopy(assignment.release)
+    taken = {place: cell for cell, place in places.items()}
+    following: dict[int, list[Cell]] = {}
+    last = -1
+    for cell in submitted:
+        last = places.get(cell, last)
+        if cell not in places and cell.source.strip():
+            following.setdefault(last, []).append(cell)
+    cells = [_extra(cell) for cell in following.get(-1, ())]
+    changed = []
+    for place, cell in enumerate(ours.cells):
+        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        theirs = taken.get(place)
+        if name in assignment.answers and theirs is not None:
+            if theirs.source != cell.source:
+                cell.source = prose(theirs.source) if cell.cell_type == "markdown" else theirs.source
+            _take_shown(cell, theirs)
+        elif name in assignment.answers:
+            notes.append(f"{name} is missing")
+        elif theirs is not None:
+            if theirs.source.strip() != cell.source.strip():
+                changed.append(name or cell.id)
+            if name not in assignment.tests:
+                _take_shown(cell, theirs)
+        if name in assignment.tests:
+            cell.source = assignment.tests[name]
+        cells.append(cell)
+        cells += [_extra(cell) for cell in following.get(place, ())]
+    if changed:
+        notes.append(f"given cells were edited and put back: {', '.join(changed)}")
+    ours.cells = cells
+    return ours, notes
+
+
+def _match(assignment: Assignment, submitted: list[Cell]) -> tuple[dict[Cell, int], list[str]]:
+    """For each submitted cell that stands for a released one, the place of that in the release."""
+    release, notes = assignment.release.cells, []
+    names = {name: place for place, cell in enumerate(release) if (name := _name(cell))}
+    ids = {cell.id: place for place, cell in enumerate(release)}
+    claims = {cell: names[cell.grade_id] for cell in submitted if cell.grade_id in names}
+    for cell in submitted:
+        if cell not in claims and cell.id in ids and ids[cell.id] not in claims.values():
+            claims[cell] = ids[cell.id]
+    # Of several copies the last one counts, as it does when a notebook runs from top to bottom.
+    places = {cell: place for place, cell in {place: cell for cell, place in claims.items()}.items()}
+    if copies := len(claims) - len(places):
+        notes.append(f"{copies} more copies of given cells: the last of each counts")
+    lost = [place for place, cell in enumerate(release) if _name(cell) in assignment.answers and place not in places.values()]
+    found = _by_place(release, submitted, lost, claims)
+    if found:
+        notes.append(f"metadata was lost, found by place: {', '.join(_name(release[place]) for place in found.values())}")
+    return places | found, notes
+
+
+def _name(cell: NotebookNode) -> str | None:
+    return cell.metadata.get("nbgrader", {}).get("grade_id")
+
+
+def _by_place(release: list[NotebookNode], theirs: list[Cell], lost: list[int], taken: dict[Cell, int]) -> dict[Cell, int]:
+    """Answers whose names are lost: cells that stand between the same unchanged cells, in their order."""
+    before, after = ([cell.source.strip() for cell in cells] for cells in (release, theirs))
+    found = {}
+    for _, first, end, their_first, their_end in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        offered = [cell for cell in theirs[their_first:their_end] if cell not in taken]
+        for place in range(first, end):
+            fitting = [cell for cell in offered if cell.cell_type == release[place].cell_type]
+            if place in lost and fitting:
+                found[fitting[0]] = place
+                offered = offered[offered.index(fitting[0]) + 1 :]
+    return found
+
+
+def _extra(theirs: Cell) -> NotebookNode:
+    if theirs.cell_type == "code":
+        cell = nbformat.v4.new_code_cell(theirs.source)
+    else:
+        cell = nbformat.v4.new_markdown_cell(prose(theirs.source))
+    _take_shown(cell, theirs)
+    return cell
+
+
+def _take_shown(cell: NotebookNode, theirs: Cell) -> None:
+    """Take over outputs of code and pictures of prose."""
+    if cell.cell_type == "code":
+        cell.outputs = list(defuse(theirs.outputs))
+    elif theirs.attachments:
+        cell.attachments = {
+            str(name): kept for name, bundle in theirs.attachments.items() if isinstance(bundle, dict) and (kept := _pictures(bundle))
+        }
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------------------
+
+# TeX commands that make links, styles or HTML in MathJax.
+TEX = re.compile(r"\\(href|url|style|class|cssId|unicode|require|html\w*|data|def|newcommand|let|gdef)\b", re.IGNORECASE)
+
+
+def prose(source: str) -> str:
+    """Markdown without HTML that could act, links to scripts, or TeX that could do either."""
+    cell = nbformat.v4.new_markdown_cell(source)
+    clean, _ = SanitizeHTML().preprocess_cell(cell, {}, 0)
+    return TEX.sub(r"＼\1", re.sub(r"(?i)\b(java|vb)script\s*:", r"\1script：", clean.source))
+
+
+def defuse(outputs: list[dict]) -> Iterator[NotebookNode]:
+    """Text and pictures of a cell's outputs, up to a limit; no HTML, no script, no vector graphics."""
+    room, picture_room = OUTPUT_LIMIT, PICTURE_LIMIT
+    for output in outputs:
+        kind = output.get("output_type")
+        pictures = {}
+        if kind == "stream":
+            text = _text(output.get("text", ""))
+        elif kind == "error":
+            text = "\n".join(_text(line) for line in output.get("traceback") or [f"{output.get('ename')}: {output.get('evalue')}"])
+        elif kind in ("display_data", "execute_result") and isinstance(output.get("data"), dict):
+            pictures = _pictures(output["data"], picture_room)
+            text = _text(output["data"].get("text/plain", ""))
+        else:
+            continue
+        if len(text) > room:
+            text = text[:room] + "\n… cut here: too much output"
+        if pictures:
+            picture_room -= sum(map(len, pictures.values()))
+            yield nbformat.v4.new_output("display_data", data={**pictures, "text/plain": text[:200]})
+        elif text:
+            yield nbformat.v4.new_output("stream", name="stdout", text=text if text.endswith("\n") else text + "\n")
+        room -= len(text)
+        if room <= 0:
+            return
+
+
+def _text(value: object) -> str:
+    return "".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _pictures(bundle: dict, room: int = PICTURE_LIMIT) -> dict[str, str]:
+    """Pictures of a MIME bundle whose bytes are what they claim to be."""
+    kept = {}
+    for kind, start in PICTURES.items():
+        text = re.sub(r"\s", "", _text(bundle.get(kind, "")))
+        try:
+            if text and len(text) <= room and base64.b64decode(text, validate=True).startswith(start):
+                kept[kind] = text
+        except ValueError:
+            pass  # not base64
+    return kept
+
+

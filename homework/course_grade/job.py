@@ -1,0 +1,126 @@
+"""Grade one student: a pure function of the plan and the bytes that were handed in, so that it can run anywhere and again."""
+
+import hashlib
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader import utils
+
+from course_grade import intake, sandbox, score
+from course_grade.assignment import Assignment
+from course_grade.execute import SandboxExecute
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for all students of one grading run."""
+
+    assignment: Assignment
+    seed: int  # of the inputs of hidden tests, drawn afresh for every run
+    expected: dict[str, dict] = field(default_factory=dict)  # by grade_id and check: what the solution emits
+    settings: dict = field(default_factory=dict)  # traits of SandboxExecute
+    sandboxed: bool = True
+
+
+@dataclass(frozen=True)
+class Result:
+    """A graded notebook: answers, outputs as handed in, and in each autograded cell its points; no hidden test is left in it."""
+
+    notebook: str
+    notes: tuple[str, ...]
+
+
+_warm: sandbox.Warm | None = None
+
+
+def _warmed(plan: Plan) -> sandbox.Warm | None:
+    """This process's warm process: started with the first job, anew when it died."""
+    global _warm
+    if not plan.sandboxed:
+        return None
+    if _warm is None or not _warm.alive():
+        _warm = sandbox.Warm(plan.assignment.modules)
+    return _warm
+
+
+def cool() -> None:
+    """End this process's warm process."""
+    global _warm
+    if _warm is not None:
+        _warm.close()
+        _warm = None
+
+
+def run(plan: Plan, notebook: NotebookNode) -> SandboxExecute:
+    """Execute a notebook whose autograded cells hold their hidden tests."""
+    executor = SandboxExecute(seed=plan.seed, sandboxed=plan.sandboxed, warm=_warmed(plan), **plan.settings)
+    executor.preprocess(notebook)
+    return executor
+
+
+def solve(plan: Plan) -> dict[str, dict]:
+    """What the solution's hidden tests emit.
+
+    Raises:
+        ValueError: the solution fails, so nothing could be graded by it.
+    """
+    notebook = deepcopy(plan.assignment.source)
+    executor = run(plan, notebook)
+    expected = {}
+    for index, cell in enumerate(notebook.cells):
+        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if name not in plan.assignment.tests:
+            continue
+        found = score.checks(executor.emitted.get(index, []))
+        wrong = [f"{check}: {message['error']}" for check, message in found.items() if "error" in message]
+        if not found or wrong or index in executor.errors:
+            reason = "; ".join(wrong) or executor.ended or executor.errors.get(index, "it emits nothing")
+            raise ValueError(f"The solution fails in {name}: {reason}. Correct {plan.assignment.name} before grading by it.")
+        expected[name] = found
+    return expected
+
+
+def grade(plan: Plan, content: bytes) -> Result:
+    """Grade a submitted file.
+
+    Raises:
+        IntakeError: the file is no notebook; the reason is the student's.
+        SandboxError: no kernel could be started; try again.
+    """
+    assignment = plan.assignment
+    notebook, notes = intake.graft(assignment, intake.parse(content))
+    shown = [deepcopy(cell.get("outputs", [])) for cell in notebook.cells]
+    executor = run(plan, notebook)
+    if executor.ended:
+        notes.append(executor.ended)
+    broken = []
+    for index, (cell, handed_in) in enumerate(zip(notebook.cells, shown, strict=True)):
+        own = cell.metadata.get("nbgrader", {})
+        if (name := own.get("grade_id")) in assignment.tests:
+            result = score.score(
+                plan.expected[name], executor.emitted.get(index, []), assignment.graded[name], assignment.tests[name]
+            )
+            score.show(cell, *result)
+            cell.source = Assignment.cells(assignment.release)[name].source
+            own["checksum"] = utils.compute_checksum(cell)
+        elif cell.cell_type == "code":
+            # The reader sees what the student saw. What this run printed, a student's code may have made of hidden tests.
+            cell.metadata["course_grade"] = {"outputs": "handed in" if handed_in else "this run"}
+            cell.outputs = handed_in or cell.outputs
+            cell.execution_count = None
+        if index in executor.errors and name not in assignment.tests:
+            broken.append(f"{executor._name(cell)} ({executor.errors[index]})")
+    if broken:
+        notes.append(f"ends with an error: {', '.join(broken[:5])}{', …' if len(broken) > 5 else ''}")
+    return Result(nbformat.writes(notebook), tuple(_plain(note) for note in notes))
+
+
+def _plain(note: str) -> str:
+    """A note for a spreadsheet: one line, and no formula."""
+    return " ".join("".join(c if c.isprintable() else " " for c in note).split())[:500].lstrip("=+-@")
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

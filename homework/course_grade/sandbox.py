@@ -1,0 +1,123 @@
+"""Kernels in the sandbox of kernels/sandbox, cold or from a warm process."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+import zmq.asyncio
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+
+from course_grade import probe
+
+HERE = Path(__file__).resolve().parent
+KERNELS = next(path for path in (HERE.parent / "kernels", HERE / "kernels") if path.is_dir())  # in a clone, in a wheel
+PACKAGES = "/grading"  # where a kernel finds `course_grade.probe`, and nothing else of this package
+MESSAGE_LIMIT = 4 << 20  # bytes; a kernel that sends a larger message is disconnected, and connects anew
+MESSAGES_WAITING = 16  # what is not read yet stays with the kernel, not with the grader
+
+
+class SandboxError(RuntimeError):
+    """No sandbox here, or it could not be started. The message says why and what to do."""
+
+
+def launcher() -> ModuleType:
+    """The launcher as a module, for its constants and for tidying up."""
+    spec = importlib.util.spec_from_file_location("course_grade_launch", KERNELS / "sandbox" / "launch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def require() -> None:
+    """Raise a `SandboxError` when bubblewrap cannot work here."""
+    if sys.platform != "linux" or shutil.which("bwrap") is None:
+        raise SandboxError(
+            "Grading needs bubblewrap, which is missing: on Debian or Ubuntu `apt install bubblewrap`, on other systems use a Linux machine."
+        )
+    test = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--disable-userns", "--ro-bind", "/", "/", "true"]
+    done = subprocess.run(test, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SandboxError(
+            f"bubblewrap is installed and does not work here: {done.stderr.strip()[:300]}\n"
+            "It needs version 0.8 or newer and user namespaces, which containers and some systems forbid "
+            "(Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0)."
+        )
+
+
+def files() -> list[str]:
+    """What a kernel may read: the interpreter, installed packages, the course's package and its data; no homework source."""
+    course = Path(importlib.util.find_spec("course_utils").origin).resolve().parent
+    shown = {sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), str(course)}
+    if (data := course.parent / "data").is_dir():
+        shown.add(str(data))
+    outermost = [path for path in shown if path != "/usr" and not any(path.startswith(f"{other}/") for other in shown)]
+    return [*sorted(outermost), f"{Path(probe.__file__).resolve()}=>{PACKAGES}/course_grade/probe.py"]
+
+
+def folder() -> Path:
+    """A new private folder for sockets: in memory where possible, where what a kernel writes counts as its own."""
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="course-grade-", dir=memory if os.access(memory, os.W_OK) else None))
+
+
+class Warm:
+    """A process that has imported some modules, and gives each new kernel a copy of itself (kernels/sandbox/warm.py)."""
+
+    def __init__(self, modules: list[str]) -> None:
+        self.folder = folder()
+        self.address = str(self.folder / "warm")
+        # No more of the environment than it takes: kernels are copies of this process.
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.process = subprocess.Popen(
+            [sys.executable, str(KERNELS / "sandbox" / "warm.py"), self.address, *modules],
+            env=kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            cwd="/",
+        )
+        if self.process.stdout.readline() != b"ready\n":
+            raise SandboxError(f"The warm process ended with status {self.process.wait()}.")
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def manager(room: Path, *, sandboxed: bool = True) -> AsyncKernelManager:
+    """Manager of one kernel whose sockets are files in ``room``, and whose messages are bounded in size and number."""
+    context = zmq.asyncio.Context()
+    context.setsockopt(zmq.MAXMSGSIZE, MESSAGE_LIMIT)
+    context.setsockopt(zmq.RCVHWM, MESSAGES_WAITING)
+    context.setsockopt(zmq.LINGER, 0)
+    specs = KernelSpecManager(kernel_dirs=[str(KERNELS)], ensure_native_kernel=not sandboxed)
+    return AsyncKernelManager(
+        kernel_name="sandbox" if sandboxed else "python3",
+        kernel_spec_manager=specs,
+        transport="ipc",
+        connection_file=str(room / "kernel.json"),
+        context=context,
+    )
+
+
+def variables(*, seed: int, profile: str, limits: dict, warm: Warm | None) -> dict[str, str]:
+    """Environment of a kernel's launcher."""
+    inside = {"COURSE_GRADE_SEED": str(seed), "COURSE_PROFILE": profile}
+    wanted = {"files": files(), "limits": limits, "environment": inside | {"PYTHONPATH": PACKAGES}}
+    if warm is not None:
+        wanted["warm"] = warm.address
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    # A kernel without sandbox takes its variables from here; the launcher makes a new environment.
+    return kept | inside | {"PYTHONPATH": str(KERNELS.parent), "COURSE_GRADE_SANDBOX": json.dumps(wanted)}

@@ -1,0 +1,250 @@
+"""Start a Python kernel that sees no network, no other process and no file but what is listed here, and cannot use more than its share.
+
+Called by the kernelspec beside it: `launch.py CONNECTION_FILE`. Namespaces and mounts are made by bubblewrap (`bwrap`), limits are
+the system's own (rlimits, and a control group where one can be made). What may be different from kernel to kernel comes as JSON in
+COURSE_GRADE_SANDBOX: `limits` (see LIMITS), `files` (paths shown read-only), `environment`, and `warm`, the socket of warm.py.
+
+Cold, the launcher becomes bwrap, and the kernel starts inside. Warm, bwrap makes the same sandbox with nothing in it but `cat`, and a
+copy (fork) of a process that has imported torch already enters it: the same walls, three seconds sooner.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+LIMITS = {
+    "memory": 3 << 30,  # bytes, of each process and, with a control group, of all together
+    "processes": 128,
+    "disk": 256 << 20,  # bytes in /tmp, in the home folder and in one file
+    "seconds": 900,  # of processor time in one process; the executor's own limits are shorter
+}
+HOME = "/home/student"
+USER = 1000
+CGROUPS = Path("/sys/fs/cgroup")
+NO_SANDBOX = 97  # exit status: no sandbox could be made, so no kernel was started
+
+
+def main() -> None:
+    die_with_parent()
+    connection = Path(sys.argv[1]).resolve()
+    wanted = json.loads(os.environ.get("COURSE_GRADE_SANDBOX", "{}"))
+    limits = LIMITS | wanted.get("limits", {})
+    groups = control_groups(limits)
+    files = wanted.get("files", default_files())
+    kernel = {
+        "connection": str(connection),
+        "limits": limits,
+        "environment": environment() | wanted.get("environment", {}),
+        "groups": [str(group / "cgroup.procs") for group in groups],
+    }
+    join(kernel["groups"])
+    walls = bwrap(connection.parent, limits, kernel["environment"], files)
+    if os.geteuid() == 0:
+        walls = [*as_somebody(connection, files), *walls]
+    try:
+        if wanted.get("warm"):
+            sys.exit(enter_warm(walls, wanted["warm"], kernel))
+        limit(limits)
+        os.execvp("bwrap", [*walls, "--", sys.executable, "-m", "ipykernel_launcher", "-f", str(connection)])
+    except FileNotFoundError:
+        refuse("bwrap is missing: install the package bubblewrap.")
+
+
+def refuse(reason: str) -> None:
+    print(f"sandbox: {reason}", file=sys.stderr)
+    sys.exit(NO_SANDBOX)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends, however it ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def bwrap(sockets: Path, limits: dict, variables: dict, files: list[str]) -> list[str]:
+    """Command line of bwrap up to, and without, the command that is to run inside."""
+    size = str(limits["disk"])
+    # Each namespace by name: --unshare-all would be content with fewer.
+    command = ["bwrap", *(f"--unshare-{name}" for name in ("user", "ipc", "pid", "net", "uts", "cgroup")), "--disable-userns"]
+    command += ["--uid", str(USER), "--gid", str(USER), "--hostname", "sandbox", "--cap-drop", "ALL", "--clearenv"]
+    command += ["--die-with-parent", "--new-session", "--proc", "/proc", "--dev", "/dev"]
+    command += ["--size", size, "--tmpfs", "/dev/shm", "--size", size, "--tmpfs", "/tmp", "--size", size, "--tmpfs", HOME]
+    command += [*read_only(files), *show("--bind", str(sockets), str(sockets)), "--chdir", HOME]
+    for name, value in variables.items():
+        command += ["--setenv", name, value]
+    return [*command, "--remount-ro", "/dev", "--remount-ro", "/"]
+
+
+def read_only(files: list[str]) -> list[str]:
+    """Options that show the system's programs and libraries, and the listed paths (`path`, or `path=>where it is shown`)."""
+    options = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64"):
+        path = Path("/", name)
+        if path.is_symlink():
+            options += ["--symlink", str(path.readlink()), str(path)]
+        elif path.exists():
+            options += ["--ro-bind", str(path), str(path)]
+    wanted = [path.partition("=>")[::2] for path in files]
+    pairs = [(source, target or source) for source, target in wanted]
+    pairs += [(path, path) for path in ("/etc/ld.so.cache", "/etc/localtime", "/etc/fonts") if Path(path).exists()]
+    for source, target in pairs:
+        options += show("--ro-bind", source, target)
+    return options
+
+
+def show(how: str, source: str, target: str) -> list[str]:
+    """Options that mount a path, in folders that every user may enter: those that bwrap makes by itself are for its own user alone."""
+    folders = [part for folder in reversed(Path(target).parents[:-1]) for part in ("--dir", str(folder))]
+    return [*folders, how, source, target]
+
+
+def as_somebody(connection: Path, files: list[str]) -> list[str]:
+    """Before the sandbox is made, leave root for a user id that nobody else has.
+
+    A process of root's without capabilities still owns /proc/sys, and no limit on processes binds it. The first bwrap shows the new user
+    the files that only root can reach.
+    """
+    user = str(1_000_000_000 + os.getpid())
+    for path in (connection.parent, connection):
+        os.chown(path, int(user), int(user))
+    sockets = str(connection.parent)
+    view = ["bwrap", *read_only([path.partition("=>")[0] for path in files]), "--bind", "/proc", "/proc", "--dev", "/dev", "--dir", "/tmp"]
+    view += [*show("--bind", sockets, sockets), "--die-with-parent", "--"]
+    return [*view, "setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--bounding-set=-all", "--no-new-privs"]
+
+
+def default_files() -> list[str]:
+    """The interpreter and its packages, and no folder that a package is developed in."""
+    return sorted({sys.prefix, sys.base_prefix} - {"/usr"})
+
+
+def environment() -> dict[str, str]:
+    return {
+        "PATH": f"{Path(sys.prefix) / 'bin'}:/usr/bin:/bin",
+        "HOME": HOME,
+        "USER": "student",
+        "LANG": "C.UTF-8",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+
+
+# --- limits ------------------------------------------------------------------------------------------------------------------
+
+
+def limit(limits: dict) -> None:
+    """Limit this process and its children; there is no way back."""
+    most = {
+        resource.RLIMIT_DATA: limits["memory"],
+        resource.RLIMIT_NPROC: limits["processes"],
+        resource.RLIMIT_FSIZE: limits["disk"],
+        resource.RLIMIT_CPU: limits["seconds"],
+        resource.RLIMIT_NOFILE: 1024,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, value in most.items():
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+
+
+def control_groups(limits: dict, root: Path = CGROUPS) -> list[Path]:
+    """New control groups that bound memory and number of processes, version 2 or 1; none where this user may not make them."""
+    settings = {
+        "memory": {"memory.max": limits["memory"], "memory.swap.max": 0, "memory.limit_in_bytes": limits["memory"]},
+        "pids": {"pids.max": limits["processes"]},
+    }
+    own = own_groups(root)
+    made = []
+    try:
+        for parent, controllers in own:
+            sweep(parent)
+            group = parent / f"course-grade-{os.getpid()}"
+            group.mkdir()
+            made.append(group)
+            for controller in controllers:
+                for name, value in settings[controller].items():
+                    if (group / name).exists():
+                        (group / name).write_text(str(value))
+    except OSError:
+        remove(made)
+        return []
+    return made if sum(len(controllers) for _, controllers in own) == len(settings) else remove(made)
+
+
+def own_groups(root: Path) -> list[tuple[Path, list[str]]]:
+    """Folders below which this process may try to make groups, each with the controllers that it has."""
+    folders = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        if names:
+            for name in {"memory", "pids"} & set(names.split(",")):
+                folders.append((root / name / path.lstrip("/"), [name]))
+        else:
+            # Version 2 gives controllers to the children of a group that holds no process: to our siblings, not to our children.
+            folder = (root / path.lstrip("/")).parent
+            try:
+                controllers = (folder / "cgroup.subtree_control").read_text().split()
+            except OSError:
+                continue
+            if {"memory", "pids"} <= set(controllers):
+                folders.append((folder, ["memory", "pids"]))
+    return folders
+
+
+def sweep(parent: Path) -> None:
+    """Remove groups whose launcher is gone."""
+    for group in parent.glob("course-grade-*"):
+        if not Path("/proc", group.name.rpartition("-")[2]).exists():
+            remove([group])
+
+
+def remove(groups: list[Path]) -> list[Path]:
+    for group in groups:
+        try:
+            group.rmdir()
+        except OSError:
+            pass  # it still holds a process that is ending; the next launcher removes it
+    return []
+
+
+def join(groups: list[str]) -> None:
+    for path in groups:
+        Path(path).write_text("0")
+
+
+# --- warm start --------------------------------------------------------------------------------------------------------------
+
+
+def enter_warm(walls: list[str], address: str, kernel: dict) -> int:
+    """Build the sandbox around `cat`, have a copy of the warm process enter it, and stay until one of the two ends."""
+    reading, writing = os.pipe()
+    room = subprocess.Popen(
+        [*walls, "--info-fd", str(writing), "--", "cat"], pass_fds=[writing], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    os.close(writing)
+    room.stdin.write(b"ready\n")
+    room.stdin.flush()
+    if room.stdout.readline() != b"ready\n":
+        room.kill()
+        refuse(f"bwrap ended with status {room.wait()}.")
+    with os.fdopen(reading) as info:
+        inside = json.load(info)["child-pid"]
+    with socket.socket(socket.AF_UNIX) as warm:
+        warm.connect(address)
+        warm.sendall(json.dumps(kernel | {"inside": inside}).encode() + b"\n")
+        status = warm.recv(16)  # comes when the kernel ends, and not at all when the warm process is killed
+    room.kill()
+    room.wait()
+    remove([Path(path).parent for path in kernel["groups"]])
+    return int(status or b"1")
+
+
+if __name__ == "__main__":
+    main()
