@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lessons test lint lab claims bench data badges readme figure constraints site clean
+.PHONY: help venv lessons test lint lab claims bench data badges release readme figure grade constraints site clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -45,11 +45,18 @@ data: $(READY)  ## rebuild the bundled data from the packages they come from
 badges: $(READY)  ## rewrite what lessons share: badges, set-up cell, link to the next lesson
 	$(BIN)/python tools/badges.py
 
+release: $(READY)  ## make the students' homework from the instructor's
+	$(BIN)/python tools/homework.py
+
 readme: $(READY)  ## rewrite the generated tables of README.md
 	$(BIN)/python tools/readme.py
 
 figure: $(READY)  ## draw the figure of README.md anew, by executing lesson 00
 	$(BIN)/python tools/figure.py
+
+grade: $(READY)  ## grade a folder of notebooks: INBOX=… OUT=… (more by ARGS=…, see homework/README.md)
+	$(if $(and $(INBOX),$(OUT)),,$(error say what to grade: make grade INBOX=folder-of-notebooks OUT=folder-for-grades))
+	$(BIN)/course-grade "$(INBOX)" --out "$(OUT)" $(ARGS)
 
 constraints:  ## resolve all dependencies anew into constraints.txt
 	$(PYTHON) tools/constraints.py

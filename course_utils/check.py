@@ -1,6 +1,6 @@
 """Instant hints for exercises: a sentence that says what is right or what to look at next. Nothing is graded here.
 
-Works the same in JupyterLab, Colab and a plain script, and never stops a notebook: each function returns ``True`` when the
+Works the same in JupyterLab, Colab and a plain script, and does not stop a notebook: checks return ``True`` when the
 answer is right, ``False`` when it is not, and ``None`` while the stub is untouched.
 """
 
@@ -53,7 +53,8 @@ def function(
     """Run a student's function and a reference on the same arguments and report the first case that differs.
 
     Args:
-        answer: the student's function; it counts as not answered while it returns ``None`` for the first case.
+        answer: the student's function; it counts as not answered while it returns ``None`` for the first case, or raises
+            ``NotImplementedError`` there.
         reference: a function that gives the right result.
         cases: argument tuples, the plain one first.
         hints: what to say when the case with this position (from 0) is the first that differs.
@@ -76,6 +77,9 @@ def function(
         try:
             got = answer(*arguments)
         except Exception as error:  # whatever a student's code raises is something to tell, not to stop at
+            if isinstance(error, NotImplementedError) and position == 0:
+                print(NOT_YET)
+                return None
             print(f"✗ {call}: it raised {type(error).__name__}: {error}.{hint}")
             return False
         if got is None and position == 0 and expected is not None:
@@ -86,6 +90,24 @@ def function(
             return False
     print(f"✓ right in all {len(cases)} cases.")
     return True
+
+
+def attempt(answer: Callable, *arguments: object) -> object:
+    """Run a student's function, and go on with the notebook while it is a stub that raises ``NotImplementedError``.
+
+    Nothing is judged: it is for answers that a person reads. Any other error is the student's to see, and is raised.
+
+    Returns:
+        What the function returns; ``None`` while the stub is untouched.
+
+    >>> attempt(max, 2, 3)
+    3
+    """
+    try:
+        return answer(*arguments)
+    except NotImplementedError:
+        print(NOT_YET)
+        return None
 
 
 def _same(left: object, right: object, tolerance: float) -> bool:

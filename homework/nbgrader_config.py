@@ -18,7 +18,9 @@ c.KernelManager.transport = "ipc"
 
 
 def _use_course_grade(**_):
-    raise RuntimeError("Hidden tests of this course are judged outside the kernel: grade with `course-grade`, not with `nbgrader autograde`.")
+    raise RuntimeError(
+        "Hidden tests of this course are judged outside the kernel: grade with `course-grade`, not with `nbgrader autograde`."
+    )
 
 
 c.Autograde.pre_convert_hook = _use_course_grade

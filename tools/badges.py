@@ -1,7 +1,7 @@
 """Rewrite what all lessons share: the badges cell (Colab, previous, next), the set-up cell, and the link to the next lesson.
 
 The first two name the repository's address, which is taken from Repository in pyproject.toml. The set-up cell is
-tools/setup_cell.py. The link ends the recap.
+tools/setup_cell.py. The link ends the recap. The instructor's version of a homework gets the same as the students'.
 Usage: python tools/badges.py [--check]
 """
 
@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 import notebooks
@@ -16,9 +17,8 @@ import notebooks
 
 def badges(root: Path, path: Path) -> str:
     """Source of a lesson's badges cell."""
-    order = notebooks.lessons(root)
-    place = order.index(path)
-    links = [notebooks.colab(root, path)]
+    order, place = _order(root, path)
+    links = [notebooks.colab(root, order[place])]
     if place > 0:
         links.append(f"[← {_label(order[place - 1])}]({order[place - 1].name})")
     if place + 1 < len(order):
@@ -34,17 +34,17 @@ def setup(root: Path) -> str:
 
 def recap(root: Path, path: Path, source: str) -> str:
     """Source of the recap cell, which ends with a link to the next lesson; that of the last lesson has none."""
-    order = notebooks.lessons(root)
+    order, place = _order(root, path)
     source = source.split("\n\n**Next:**")[0].rstrip()
-    for following in order[order.index(path) + 1 :][:1]:
+    for following in order[place + 1 :][:1]:
         question = notebooks.question(notebooks.read(following))
         source += f"\n\n**Next:** [{notebooks.number(following)} · {question}]({following.name})"
     return source
 
 
-def refreshed(root: Path, path: Path) -> str:
-    """Text of a lesson whose shared parts are as they should be."""
-    notebook = notebooks.read(path)
+def refreshed(root: Path, path: Path, notebook: NotebookNode | None = None) -> str:
+    """Text of a lesson whose shared parts are as they should be; of the one at ``path``, unless another is given."""
+    notebook = notebook or notebooks.read(path)
     wanted = {
         "badges": new_markdown_cell(badges(root, path), id="badges", metadata={"tags": ["badges"]}),
         "setup": new_code_cell(setup(root), id="setup", metadata={"tags": ["setup"]}),
@@ -59,6 +59,13 @@ def refreshed(root: Path, path: Path) -> str:
     return notebooks.text(notebook)
 
 
+def _order(root: Path, path: Path) -> tuple[list[Path], int]:
+    """The lessons, and the place among them of the one at ``path`` or made from it."""
+    lesson = root / "notebooks" / path.name
+    order = sorted({*notebooks.lessons(root), lesson})
+    return order, order.index(lesson)
+
+
 def _label(path: Path) -> str:
     return path.stem.replace("_", " ")
 
@@ -69,7 +76,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=notebooks.ROOT, help="folder with pyproject.toml and notebooks/")
     options = parser.parse_args()
     stale = []
-    for path in notebooks.lessons(options.root):
+    for path in [*notebooks.lessons(options.root), *notebooks.homework_sources(options.root)]:
         new = refreshed(options.root, path)
         if new == path.read_text(encoding="utf-8"):
             continue

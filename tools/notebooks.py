@@ -13,11 +13,17 @@ SECTIONS = (
     *("badges", "title", "objectives", "setup", "budget", "predict", "problem", "idea", "scratch", "proof"),
     *("experiment", "lecture", "failure", "exercise", "quiz", "recap"),
 )
+HOMEWORK_SECTIONS = ("badges", "title", "objectives", "setup", "budget", "task", "handin", "recap")
 
 
 def lessons(root: Path = ROOT) -> list[Path]:
     """Notebooks of the course, in their order."""
     return sorted((root / "notebooks").glob("*.ipynb"))
+
+
+def homework_sources(root: Path = ROOT) -> list[Path]:
+    """Instructor's versions of the lessons that are homework, with solutions and hidden tests."""
+    return sorted((root / "homework" / "source").glob("*/*.ipynb"))
 
 
 def number(path: Path) -> str:
@@ -32,6 +38,16 @@ def read(path: Path) -> NotebookNode:
 def section(cell: NotebookNode) -> str:
     """Section of a cell: its first tag."""
     return next(iter(cell.metadata.get("tags", ())), "")
+
+
+def is_homework(notebook: NotebookNode) -> bool:
+    """Whether a lesson is homework: it sets a task."""
+    return bool(cells(notebook, "task"))
+
+
+def sections(notebook: NotebookNode) -> tuple[str, ...]:
+    """The sections of a lesson, in their order."""
+    return HOMEWORK_SECTIONS if is_homework(notebook) else SECTIONS
 
 
 def cells(notebook: NotebookNode, tag: str) -> list[NotebookNode]:

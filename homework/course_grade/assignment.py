@@ -1,6 +1,5 @@
 """What was handed out, and what is asked: the released notebook, and the instructor's with solutions and hidden tests."""
 
-import ast
 import hashlib
 import json
 from dataclasses import dataclass
@@ -61,7 +60,9 @@ class Assignment:
     def graded(self) -> dict[str, float]:
         """Points of each graded cell."""
         cells = self.cells(self.release).items()
-        return {name: float(cell.metadata.nbgrader.points) for name, cell in cells if utils.is_grade(cell) or utils.is_task(cell)}
+        return {
+            name: float(cell.metadata.nbgrader.points) for name, cell in cells if utils.is_grade(cell) or utils.is_task(cell)
+        }
 
     @property
     def tests(self) -> dict[str, str]:
@@ -77,23 +78,6 @@ class Assignment:
         """Released cells that students fill in."""
         cells = self.cells(self.release).items()
         return {name: cell for name, cell in cells if utils.is_solution(cell) or utils.is_task(cell)}
-
-    @property
-    def modules(self) -> list[str]:
-        """What the given cells import, for a warm start."""
-        names = []
-        given = (c for c in self.release.cells if c.cell_type == "code" and not utils.is_solution(c))
-        for cell in given:
-            try:
-                tree = ast.parse(cell.source)
-            except SyntaxError:
-                continue  # a cell with magics
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Import):
-                    names += [alias.name for alias in node.names]
-                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                    names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        return [name for name in dict.fromkeys(names) if not name.startswith("course_grade")]
 
     @property
     def digest(self) -> str:

@@ -4,12 +4,9 @@ import argparse
 import json
 import os
 import secrets
-import signal
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -44,20 +41,50 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="course-grade", description="Grade a folder of untrusted notebooks, INBOX/<student>.ipynb.")
+    parser = argparse.ArgumentParser(
+        prog="course-grade", description="Grade a folder of untrusted notebooks, INBOX/<student>.ipynb."
+    )
     parser.add_argument("inbox", type=Path, metavar="INBOX", help="folder of <student>.ipynb")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="grades.csv, gradebook.db, feedback/; the same DIR goes on")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="notebooks at once; the number of cores when not given")
-    parser.add_argument("--gradebook", metavar="URL", help="such as postgresql+psycopg://user@host/grades; DIR/gradebook.db when not given")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786, whose workers grade; this machine when not given")
-    parser.add_argument("--roster", type=Path, metavar="FILE", help="one student a line (or a CSV with a column `student`): who is missing gets 0")
-    parser.add_argument("--timestamps", type=Path, metavar="CSV", help="columns `student`, `timestamp`: when each was handed in, for late penalties")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="grades.csv, gradebook.db, feedback/; the same DIR goes on"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="notebooks at once; the number of cores when not given"
+    )
+    parser.add_argument(
+        "--gradebook", metavar="URL", help="such as postgresql+psycopg://user@host/grades; DIR/gradebook.db when not given"
+    )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="a Dask scheduler, tcp://host:8786, whose workers grade; this machine when not given",
+    )
+    parser.add_argument(
+        "--roster",
+        type=Path,
+        metavar="FILE",
+        help="one student a line (or a CSV with a column `student`): who is missing gets 0",
+    )
+    parser.add_argument(
+        "--timestamps",
+        type=Path,
+        metavar="CSV",
+        help="columns `student`, `timestamp`: when each was handed in, for late penalties",
+    )
     parser.add_argument("--due", metavar="TIME", help="when it was due, such as 2026-12-01 18:00 +0900")
-    parser.add_argument("--course", type=Path, default=HOMEWORK, metavar="DIR", help="folder with nbgrader_config.py and source/")
+    parser.add_argument(
+        "--course", type=Path, default=HOMEWORK, metavar="DIR", help="folder with nbgrader_config.py and source/"
+    )
     parser.add_argument("--assignment", metavar="NAME", help="folder below source/; that of nbgrader_config.py when not given")
-    parser.add_argument("--release", type=Path, metavar="FILE", help="notebook handed out; ../notebooks/NAME.ipynb when not given")
-    parser.add_argument("--profile", choices=("ci", "cpu", "gpu"), default="ci", help="size of the experiments while grading (ci)")
-    parser.add_argument("--fresh", action="store_true", help="grade everybody again with newly drawn inputs; grades given by hand stay")
+    parser.add_argument(
+        "--release", type=Path, metavar="FILE", help="notebook handed out; ../notebooks/NAME.ipynb when not given"
+    )
+    parser.add_argument(
+        "--profile", choices=("ci", "cpu", "gpu"), default="ci", help="size of the experiments while grading (ci)"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="grade everybody again with newly drawn inputs; grades given by hand stay"
+    )
     parser.add_argument(UNSAFE, dest="unsafe", action="store_true", help="every notebook can then do all that you can do")
     return parser
 
@@ -85,7 +112,9 @@ def grade(options: argparse.Namespace) -> list[str]:
     if not students:
         raise UsageError(f"{options.inbox} holds no <student>.ipynb.")
 
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # nbgrader calls alembic by its name
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # nbgrader calls alembic by its name
+    )
     try:
         book = Book(options.out, assignment, options.gradebook, config)
     except Exception as error:
@@ -121,11 +150,13 @@ def _grade_all(options, plan: job.Plan, book: Book, students: dict[str, Path | N
     failed = []
     if tasks:
         with workers(options) as run:
-            expected = next(run([(None, job.solve, plan)]))[1]
-            if isinstance(expected, Exception):
-                raise AssignmentError(str(expected)) from expected
-            plan = replace(plan, expected=expected)
-            bar = tqdm(total=len(students), initial=len(students) - len(tasks), unit="notebook", desc="grading", file=sys.stderr)
+            ((_, solved),) = run([("solution", job.solve, plan)])
+            if isinstance(solved, Exception):
+                raise AssignmentError(str(solved)) from solved
+            plan = solved
+            bar = tqdm(
+                total=len(students), initial=len(students) - len(tasks), unit="notebook", desc="grading", file=sys.stderr
+            )
             digests = {student: digest for student, _, digest in tasks}
             for student, result in run((student, job.grade, plan, path) for student, path, _ in tasks):
                 if isinstance(result, intake.IntakeError):
@@ -247,7 +278,9 @@ def workers(options: argparse.Namespace) -> Iterator:
 
             def submit(student, function, plan, path=None):
                 arguments = (plan,) if path is None else (plan, intake.read(path))
-                return client.submit(attempt, function, *arguments, key=f"{function.__name__}-{student}-{secrets.token_hex(4)}", retries=RETRIES)
+                return client.submit(
+                    attempt, function, *arguments, key=f"{function.__name__}-{student}-{secrets.token_hex(4)}", retries=RETRIES
+                )
 
             def run(jobs_wanted):
                 queue = iter(jobs_wanted)
@@ -271,6 +304,7 @@ def workers(options: argparse.Namespace) -> Iterator:
     finally:
         if cluster is not None:
             cluster.close()
+            sandbox.tidy()
 
 
 def attempt(function, *arguments):

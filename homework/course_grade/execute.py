@@ -1,6 +1,7 @@
 """Run a notebook that wants harm: every limit ends it with what it has earned so far."""
 
 import asyncio
+import contextlib
 import shutil
 from typing import Any
 
@@ -49,21 +50,25 @@ class SandboxExecute(Execute):
         return nb, resources
 
     async def _execute_all(self) -> None:
-        room = sandbox.folder()
+        room = sandbox.folder(self.seed)
+        said = room / "launcher"  # what the launcher says when it cannot start a kernel
         self.km = sandbox.manager(room, sandboxed=self.sandboxed)
         variables = sandbox.variables(seed=self.seed, profile=self.profile, limits=dict(self.limits), warm=self.warm)
         try:
             try:
-                await self.km.start_kernel(env=variables, cwd=str(room))
+                with said.open("wb") as log:
+                    await self.km.start_kernel(env=variables, cwd=str(room), stdout=log, stderr=log)
                 self.kc = self.km.client()
                 self.kc.start_channels()
                 await self.kc.wait_for_ready(timeout=60)
                 self.kc.allow_stdin = False
             except RuntimeError as error:
-                raise sandbox.SandboxError(f"The kernel did not start: {error}") from error
-            try:
+                reason = said.read_text(errors="replace")[-300:].strip()
+                raise sandbox.SandboxError(f"The kernel did not start: {reason or error}") from error
+            self.deadline = asyncio.get_running_loop().time() + self.notebook_timeout
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._cells(), self.notebook_timeout)
-            except TimeoutError:
+            if asyncio.get_running_loop().time() >= self.deadline:  # nbclient takes the cancelling for the kernel's death
                 self.ended = f"stopped: the notebook takes longer than {self.notebook_timeout} s"
         finally:
             await self.km.shutdown_kernel(now=True)
@@ -91,13 +96,14 @@ class SandboxExecute(Execute):
                 self.ended = f"stopped: unreadable messages in {self._name(cell)} ({type(error).__name__})"
                 return
 
-    def _name(self, cell: NotebookNode) -> str:
-        return cell.metadata.get("nbgrader", {}).get("grade_id") or cell.id
+    @staticmethod
+    def _name(cell: NotebookNode) -> str:
+        return cell.metadata.get("nbgrader", {}).get("grade_id") or cell.metadata.get("course_grade", {}).get("name", cell.id)
 
     async def _answers(self) -> bool:
         """Whether the kernel still listens, after a cell whose end it never reported."""
         try:
-            await asyncio.wait_for(self.async_wait_for_reply(self.kc.kernel_info()), 10)
+            await asyncio.wait_for(self.async_wait_for_reply(self.kc.kernel_info()), self.iopub_timeout)
         except (TimeoutError, DeadKernelError):
             return False
         return True
@@ -136,5 +142,3 @@ class SandboxExecute(Execute):
                     cell.outputs[-1].text += output.text
                 else:
                     cell.outputs.append(output)
-
-

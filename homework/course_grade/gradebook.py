@@ -12,21 +12,25 @@ import json
 import logging
 import os
 import uuid
+import warnings
 from copy import deepcopy
 from pathlib import Path
 
 import nbformat
+from nbconvert.exporters import HTMLExporter
 from nbgrader import utils
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import GenerateFeedback
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import AssignLatePenalties, GetGrades, SaveAutoGrades, SaveCells
-from nbconvert.exporters import HTMLExporter
+from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 
 from course_grade.assignment import Assignment, AssignmentError
 from course_grade.job import Result
 
+# nbgrader builds rows in an order that SQLAlchemy remarks on, once a student.
+warnings.filterwarnings("ignore", category=SAWarning, module="nbgrader")
 QUIET = logging.getLogger("course_grade.nbgrader")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
@@ -144,7 +148,7 @@ class Book:
         return hashlib.sha256(content + json.dumps(book, default=str).encode()).hexdigest()
 
     def _feedback_exporter(self) -> HTMLExporter:
-        """nbgrader's own page, made by one exporter for all students."""
+        """Nbgrader's own page, made by one exporter for all students."""
         if self._exporter is None:
             course = CourseDirectory(config=Config({"CourseDirectory": {"root": str(self.folder), "db_url": self.url}}))
             converter = GenerateFeedback(coursedir=course)
@@ -218,5 +222,3 @@ def write(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-

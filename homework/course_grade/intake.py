@@ -56,12 +56,16 @@ def read(path: Path) -> bytes:
     except FileNotFoundError:
         raise IntakeError("nothing was handed in") from None
     except OSError as error:
-        raise IntakeError("the file is a link" if path.is_symlink() else f"the file cannot be opened: {error.strerror}") from None
-    with os.fdopen(handle, "rb") as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
+        raise IntakeError(
+            "the file is a link" if path.is_symlink() else f"the file cannot be opened: {error.strerror}"
+        ) from None
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise IntakeError("not a file")
-        content = file.read(FILE_LIMIT + 1)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            content = file.read(FILE_LIMIT + 1)
+    finally:
+        os.close(handle)
     if len(content) > FILE_LIMIT:
         raise IntakeError(f"the file is larger than {FILE_LIMIT >> 20} MB: clear large outputs and hand in again")
     if not content.strip():
@@ -185,7 +189,7 @@ def _by_place(release: list[NotebookNode], theirs: list[Cell], lost: list[int], 
 
 def _extra(theirs: Cell) -> NotebookNode:
     if theirs.cell_type == "code":
-        cell = nbformat.v4.new_code_cell(theirs.source)
+        cell = nbformat.v4.new_code_cell(theirs.source, metadata={"course_grade": {"name": "an added cell"}})
     else:
         cell = nbformat.v4.new_markdown_cell(prose(theirs.source))
     _take_shown(cell, theirs)
@@ -198,7 +202,9 @@ def _take_shown(cell: NotebookNode, theirs: Cell) -> None:
         cell.outputs = list(defuse(theirs.outputs))
     elif theirs.attachments:
         cell.attachments = {
-            str(name): kept for name, bundle in theirs.attachments.items() if isinstance(bundle, dict) and (kept := _pictures(bundle))
+            str(name): kept
+            for name, bundle in theirs.attachments.items()
+            if isinstance(bundle, dict) and (kept := _pictures(bundle))
         }
 
 
@@ -224,7 +230,9 @@ def defuse(outputs: list[dict]) -> Iterator[NotebookNode]:
         if kind == "stream":
             text = _text(output.get("text", ""))
         elif kind == "error":
-            text = "\n".join(_text(line) for line in output.get("traceback") or [f"{output.get('ename')}: {output.get('evalue')}"])
+            text = "\n".join(
+                _text(line) for line in output.get("traceback") or [f"{output.get('ename')}: {output.get('evalue')}"]
+            )
         elif kind in ("display_data", "execute_result") and isinstance(output.get("data"), dict):
             pictures = _pictures(output["data"], picture_room)
             text = _text(output["data"].get("text/plain", ""))
@@ -257,5 +265,3 @@ def _pictures(bundle: dict, room: int = PICTURE_LIMIT) -> dict[str, str]:
         except ValueError:
             pass  # not base64
     return kept
-
-

@@ -2,7 +2,7 @@
 
 import hashlib
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import nbformat
 from nbformat import NotebookNode
@@ -20,6 +20,7 @@ class Plan:
     assignment: Assignment
     seed: int  # of the inputs of hidden tests, drawn afresh for every run
     expected: dict[str, dict] = field(default_factory=dict)  # by grade_id and check: what the solution emits
+    modules: tuple[str, ...] = ()  # what the solution's run imported; with any, kernels start warm
     settings: dict = field(default_factory=dict)  # traits of SandboxExecute
     sandboxed: bool = True
 
@@ -38,10 +39,10 @@ _warm: sandbox.Warm | None = None
 def _warmed(plan: Plan) -> sandbox.Warm | None:
     """This process's warm process: started with the first job, anew when it died."""
     global _warm
-    if not plan.sandboxed:
+    if not plan.sandboxed or not plan.modules:
         return None
     if _warm is None or not _warm.alive():
-        _warm = sandbox.Warm(plan.assignment.modules)
+        _warm = sandbox.Warm(list(plan.modules), plan.seed)
     return _warm
 
 
@@ -60,13 +61,21 @@ def run(plan: Plan, notebook: NotebookNode) -> SandboxExecute:
     return executor
 
 
-def solve(plan: Plan) -> dict[str, dict]:
-    """What the solution's hidden tests emit.
+LOADED = """
+import sys
+from course_grade.probe import emit
+emit("modules", lambda: [name for name in sys.modules if not name.startswith(("__", "course_grade"))])
+"""
+
+
+def solve(plan: Plan) -> Plan:
+    """The plan with what the solution's hidden tests emit, and the modules that its run imported.
 
     Raises:
         ValueError: the solution fails, so nothing could be graded by it.
     """
     notebook = deepcopy(plan.assignment.source)
+    notebook.cells.append(nbformat.v4.new_code_cell(LOADED))
     executor = run(plan, notebook)
     expected = {}
     for index, cell in enumerate(notebook.cells):
@@ -79,7 +88,8 @@ def solve(plan: Plan) -> dict[str, dict]:
             reason = "; ".join(wrong) or executor.ended or executor.errors.get(index, "it emits nothing")
             raise ValueError(f"The solution fails in {name}: {reason}. Correct {plan.assignment.name} before grading by it.")
         expected[name] = found
-    return expected
+    (loaded,) = executor.emitted[len(notebook.cells) - 1]
+    return replace(plan, expected=expected, modules=tuple(loaded["value"]))
 
 
 def grade(plan: Plan, content: bytes) -> Result:
@@ -96,6 +106,7 @@ def grade(plan: Plan, content: bytes) -> Result:
     if executor.ended:
         notes.append(executor.ended)
     broken = []
+    released = {cell.id: cell.source for cell in assignment.release.cells}
     for index, (cell, handed_in) in enumerate(zip(notebook.cells, shown, strict=True)):
         own = cell.metadata.get("nbgrader", {})
         if (name := own.get("grade_id")) in assignment.tests:
@@ -104,13 +115,14 @@ def grade(plan: Plan, content: bytes) -> Result:
             )
             score.show(cell, *result)
             cell.source = Assignment.cells(assignment.release)[name].source
-            own["checksum"] = utils.compute_checksum(cell)
+            own["checksum"] = utils.compute_checksum(cell)  # of the test as released
         elif cell.cell_type == "code":
             # The reader sees what the student saw. What this run printed, a student's code may have made of hidden tests.
-            cell.metadata["course_grade"] = {"outputs": "handed in" if handed_in else "this run"}
+            cell.metadata.setdefault("course_grade", {})["outputs"] = "handed in" if handed_in else "this run"
             cell.outputs = handed_in or cell.outputs
             cell.execution_count = None
-        if index in executor.errors and name not in assignment.tests:
+        touched = cell.source != released.get(cell.id)
+        if index in executor.errors and name not in assignment.tests and touched:
             broken.append(f"{executor._name(cell)} ({executor.errors[index]})")
     if broken:
         notes.append(f"ends with an error: {', '.join(broken[:5])}{', …' if len(broken) > 5 else ''}")

@@ -9,7 +9,6 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
-from types import ModuleType
 
 import zmq.asyncio
 from jupyter_client import AsyncKernelManager
@@ -19,6 +18,7 @@ from course_grade import probe
 
 HERE = Path(__file__).resolve().parent
 KERNELS = next(path for path in (HERE.parent / "kernels", HERE / "kernels") if path.is_dir())  # in a clone, in a wheel
+PREFIX = "course-grade-"
 PACKAGES = "/grading"  # where a kernel finds `course_grade.probe`, and nothing else of this package
 MESSAGE_LIMIT = 4 << 20  # bytes; a kernel that sends a larger message is disconnected, and connects anew
 MESSAGES_WAITING = 16  # what is not read yet stays with the kernel, not with the grader
@@ -28,19 +28,12 @@ class SandboxError(RuntimeError):
     """No sandbox here, or it could not be started. The message says why and what to do."""
 
 
-def launcher() -> ModuleType:
-    """The launcher as a module, for its constants and for tidying up."""
-    spec = importlib.util.spec_from_file_location("course_grade_launch", KERNELS / "sandbox" / "launch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def require() -> None:
     """Raise a `SandboxError` when bubblewrap cannot work here."""
     if sys.platform != "linux" or shutil.which("bwrap") is None:
         raise SandboxError(
-            "Grading needs bubblewrap, which is missing: on Debian or Ubuntu `apt install bubblewrap`, on other systems use a Linux machine."
+            "Grading needs bubblewrap, which is missing: on Debian or Ubuntu `apt install bubblewrap`; "
+            "on other systems use a Linux machine."
         )
     test = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--disable-userns", "--ro-bind", "/", "/", "true"]
     done = subprocess.run(test, capture_output=True, text=True, check=False)
@@ -62,23 +55,40 @@ def files() -> list[str]:
     return [*sorted(outermost), f"{Path(probe.__file__).resolve()}=>{PACKAGES}/course_grade/probe.py"]
 
 
-def folder() -> Path:
+def folder(label: int) -> Path:
     """A new private folder for sockets: in memory where possible, where what a kernel writes counts as its own."""
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-{label}-", dir=_memory()))
+
+
+def _memory() -> Path:
     memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="course-grade-", dir=memory if os.access(memory, os.W_OK) else None))
+    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def tidy() -> None:
+    """Remove what graders of this user that were killed have left: folders of sockets, control groups."""
+    for path in _memory().glob(f"{PREFIX}*"):
+        process = path.name.removeprefix(PREFIX).partition("-")[0]
+        if not Path("/proc", process).exists() and path.stat().st_uid == os.getuid():
+            shutil.rmtree(path, ignore_errors=True)
+    spec = importlib.util.spec_from_file_location("course_grade_launch", KERNELS / "sandbox" / "launch.py")
+    launcher = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(launcher)
+    for parent, _ in launcher.own_groups():
+        launcher.sweep(parent)
 
 
 class Warm:
     """A process that has imported some modules, and gives each new kernel a copy of itself (kernels/sandbox/warm.py)."""
 
-    def __init__(self, modules: list[str]) -> None:
-        self.folder = folder()
+    def __init__(self, modules: list[str], label: int) -> None:
+        self.folder = folder(label)
         self.address = str(self.folder / "warm")
         # No more of the environment than it takes: kernels are copies of this process.
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.process = subprocess.Popen(
             [sys.executable, str(KERNELS / "sandbox" / "warm.py"), self.address, *modules],
-            env=kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             cwd="/",
@@ -115,7 +125,7 @@ def manager(room: Path, *, sandboxed: bool = True) -> AsyncKernelManager:
 def variables(*, seed: int, profile: str, limits: dict, warm: Warm | None) -> dict[str, str]:
     """Environment of a kernel's launcher."""
     inside = {"COURSE_GRADE_SEED": str(seed), "COURSE_PROFILE": profile}
-    wanted = {"files": files(), "limits": limits, "environment": inside | {"PYTHONPATH": PACKAGES}}
+    wanted = {"files": files(), "limits": limits, "label": seed, "environment": inside | {"PYTHONPATH": PACKAGES}}
     if warm is not None:
         wanted["warm"] = warm.address
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}

@@ -14,6 +14,7 @@ import pytest
 import notebooks
 
 LESSONS = notebooks.lessons()
+HOMEWORK = LESSONS[-1]
 FIGURE = "> **Figure:** "
 FURTHER_TAGS = {"solution", "claim"}
 # Functions of plots that give a table or a setting, not a picture.
@@ -23,19 +24,20 @@ KOREAN = re.compile(r"\(([^()]*[가-힣][^()]*)\)")
 
 
 def sections_in_order(notebook):
+    sections = notebooks.sections(notebook)
     found = [notebooks.section(cell) for cell in notebook.cells]
     for cell, section in zip(notebook.cells, found, strict=True):
-        if section not in notebooks.SECTIONS:
+        if section not in sections:
             yield f"{cell.id}: first tag {section!r} is no section"
         if extra := set(cell.metadata.get("tags", ())[1:]) - FURTHER_TAGS:
             yield f"{cell.id}: unknown tags {sorted(extra)}"
-    for section in notebooks.SECTIONS:
+    for section in sections:
         if section not in found:
             yield f"section {section} is missing"
-    places = [notebooks.SECTIONS.index(section) for section in found if section in notebooks.SECTIONS]
+    places = [sections.index(section) for section in found if section in sections]
     for before, after in pairwise(places):
         if before > after:
-            yield f"section {notebooks.SECTIONS[after]} comes after {notebooks.SECTIONS[before]}"
+            yield f"section {sections[after]} comes after {sections[before]}"
     for section in ("badges", "title", "setup", "budget"):
         if found.count(section) > 1:
             yield f"{found.count(section)} {section} cells"
@@ -122,7 +124,7 @@ def code_has_a_reason_above(notebook):
     for before, cell in pairwise(notebook.cells):
         both = before.cell_type == cell.cell_type == "code"
         set_up = notebooks.section(before) == "setup" and notebooks.section(cell) == "budget"
-        if both and not set_up and not is_solution(cell):
+        if both and not set_up and not is_solution(cell) and not is_test_of(cell, before):
             yield f"{cell.id}: no markdown between it and {before.id}"
 
 
@@ -209,6 +211,9 @@ def title_is_a_question(notebook):
 
 
 def metadata_is_plain(notebook):
+    allowed = {"tags", "jupyter", "cellView"}
+    if notebooks.is_homework(notebook):
+        allowed |= {"nbgrader", "deletable", "editable"}
     if set(notebook.metadata) != {"kernelspec", "language_info"}:
         yield f"metadata: {sorted(notebook.metadata)}"
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
@@ -216,8 +221,20 @@ def metadata_is_plain(notebook):
     if notebook.metadata.get("language_info") != {"name": "python"}:
         yield "language_info says more than the language"
     for cell in notebook.cells:
-        if extra := set(cell.metadata) - {"tags", "jupyter", "cellView"}:
+        if extra := set(cell.metadata) - allowed:
             yield f"{cell.id}: metadata {sorted(extra)}"
+
+
+def answers_can_be_checked(notebook):
+    """In homework, the cell below an answer is its test, unless a person reads the answer; other cells are ours."""
+    for cell, after in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
+        facts = cell.metadata.get("nbgrader", {})
+        if facts.get("solution") and not facts["grade"] and not is_test_of(after, cell):
+            yield f"{cell.id}: no test below"
+        if facts.get("grade") and not facts["solution"] and not re.search(r"\bcheck\.\w+\(", cell.source):
+            yield f"{cell.id}: no call of check"
+        if facts and facts["solution"] == facts["locked"]:
+            yield f"{cell.id}: a cell is for an answer or locked"
 
 
 def claims_are_saved(notebook):
@@ -250,8 +267,11 @@ CHECKS = [
     quiz_has_folded_answers,
     title_is_a_question,
     metadata_is_plain,
+    answers_can_be_checked,
     claims_are_saved,
 ]
+# Homework has tasks instead.
+NOT_IN_HOMEWORK = {exercises_can_be_checked_and_solved, quiz_has_folded_answers}
 
 
 def code(notebook):
@@ -264,6 +284,11 @@ def markdown(notebook):
 
 def is_solution(cell):
     return "solution" in cell.metadata.get("tags", ())
+
+
+def is_test_of(cell, answer):
+    test = cell.metadata.get("nbgrader", {}).get("grade_id", "") if cell else ""
+    return test != "" and test == f"test-{answer.metadata.get('nbgrader', {}).get('grade_id')}"
 
 
 def is_figure(cell):
@@ -281,7 +306,9 @@ def test_there_are_lessons():
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_keeps_to(path, check):
-    assert list(check(notebooks.read(path))) == []
+    notebook = notebooks.read(path)
+    if not (notebooks.is_homework(notebook) and check in NOT_IN_HOMEWORK):
+        assert list(check(notebook)) == []
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -400,16 +427,44 @@ BROKEN = {
     "another kernel": (metadata_is_plain, lambda n: n.metadata.kernelspec.update(name="my-env")),
     "a Python version": (metadata_is_plain, lambda n: n.metadata.language_info.update(version="3.11.2")),
     "times of execution": (metadata_is_plain, lambda n: n.cells[3].metadata.update(execution={})),
+    "nbgrader's metadata in a lesson": (metadata_is_plain, lambda n: n.cells[3].metadata.update(nbgrader={})),
+    "a locked cell in a lesson": (metadata_is_plain, lambda n: n.cells[3].metadata.update(editable=False)),
+    "a task in a lesson": (sections_in_order, lambda n: n.cells[5].metadata.update(tags=["task"])),
     "claims not saved": (claims_are_saved, lambda n: [c.update(source=c.source.replace("claims.save()", "")) for c in code(n)]),
     "a claim after saving": (claims_are_saved, lambda n: add("\nclaims.add('late', 'x', {0: 1})")(code(n)[-1])),
     "a claim without tag": (claims_are_saved, lambda n: first(n, "claim").metadata.tags.remove("claim")),
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
+def graded(notebook, grade_id):
+    return next(c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade_id") == grade_id)
+
+
+BROKEN_HOMEWORK = {
+    "an exercise in homework": (sections_in_order, lambda n: n.cells[6].metadata.update(tags=["exercise"])),
+    "no way to hand in": (sections_in_order, lambda n: drop(n, notebooks.cells(n, "handin"))),
+    "an answer without test": (answers_can_be_checked, lambda n: drop(n, [graded(n, "test-mixup-data")])),
+    "a test of another answer": (
+        answers_can_be_checked,
+        lambda n: graded(n, "test-mixup-data").metadata.nbgrader.update(grade_id="test-mix"),
+    ),
+    "a test without hint": (
+        answers_can_be_checked,
+        lambda n: graded(n, "test-mixup-data").update(source="assert mixup_data"),
+    ),
+    "a locked answer": (answers_can_be_checked, lambda n: graded(n, "mixup-data").metadata.nbgrader.update(locked=True)),
+    "code after a test": (
+        code_has_a_reason_above,
+        lambda n: graded(n, "test-mixup-data").metadata.nbgrader.update(grade_id="test"),
+    ),
+    "Colab's metadata in a cell": (metadata_is_plain, lambda n: n.cells[6].metadata.update(id="8b7e1f02")),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN | BROKEN_HOMEWORK)
 def test_a_broken_lesson_is_found(name):
-    check, damage = BROKEN[name]
-    notebook = notebooks.read(LESSONS[0])
+    check, damage = (BROKEN | BROKEN_HOMEWORK)[name]
+    notebook = notebooks.read(LESSONS[0] if name in BROKEN else HOMEWORK)
     before = set(check(notebook))
     damage(notebook)
     assert set(check(notebook)) - before
@@ -437,4 +492,4 @@ def test_another_layout_is_found(old, new, tmp_path):
 
 
 def test_every_check_can_fail():
-    assert {check for check, _ in BROKEN.values()} == set(CHECKS)
+    assert {check for check, _ in (BROKEN | BROKEN_HOMEWORK).values()} == set(CHECKS)

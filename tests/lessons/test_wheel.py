@@ -44,7 +44,10 @@ def test_the_wheel_holds_the_package_and_the_data_and_is_small(wheel):
     assert len(data) >= 4
     assert {f"course_utils/_data/{path.name}": path.stat().st_size for path in data}.items() <= members.items()
     folders = {name.split("/")[0] for name in members}
-    assert {name for name in folders if not name.endswith(".dist-info")} == {"course_utils"}
+    assert {name for name in folders if not name.endswith(".dist-info")} == {"course_utils", "course_grade"}
+    grading = {name for name in members if name.startswith("course_grade/")}
+    assert {"course_grade/cli.py", "course_grade/kernels/sandbox/launch.py", "course_grade/kernels/sandbox/kernel.json"} <= grading
+    assert not [name for name in members if name.endswith(".ipynb")]
 
 
 def test_lesson_00_runs_in_an_empty_folder_with_nothing_but_the_wheel(wheel, tmp_path):

@@ -109,6 +109,26 @@ def test_a_function_that_returns_nothing_is_not_answered_yet(capsys):
     assert check.function(lambda a: None, lambda a: None, [(2,)]) is True  # nothing is what was asked for
 
 
+def stub(*arguments):
+    raise NotImplementedError("your code")
+
+
+def test_a_stub_that_raises_not_implemented_is_not_answered_yet(capsys):
+    assert check.function(stub, square, [(2,), (3,)]) is None
+    assert capsys.readouterr().out == f"{check.NOT_YET}\n"
+    assert check.function(lambda a: stub() if a == 3 else a * a, square, [(2,), (3,)]) is False
+    assert "it raised NotImplementedError: your code" in capsys.readouterr().out
+
+
+def test_an_attempt_returns_what_the_answer_returns_and_survives_a_stub(capsys):
+    assert check.attempt(square, 3) == 9
+    assert capsys.readouterr().out == ""
+    assert check.attempt(stub, 3) is None
+    assert capsys.readouterr().out == f"{check.NOT_YET}\n"
+    with pytest.raises(ZeroDivisionError):
+        check.attempt(lambda: 1 / 0)
+
+
 def test_long_values_are_shortened(capsys):
     check.function(lambda a: a, square, [(torch.full((3, 4), 2.0),), ("never",)])
     check.function(lambda text: text, lambda text: "", [("x" * 100,)])

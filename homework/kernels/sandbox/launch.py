@@ -1,13 +1,15 @@
-"""Start a Python kernel that sees no network, no other process and no file but what is listed here, and cannot use more than its share.
+"""Start a Python kernel that sees no network, no other process and no file but those listed, and has no more than its share.
 
-Called by the kernelspec beside it: `launch.py CONNECTION_FILE`. Namespaces and mounts are made by bubblewrap (`bwrap`), limits are
-the system's own (rlimits, and a control group where one can be made). What may be different from kernel to kernel comes as JSON in
-COURSE_GRADE_SANDBOX: `limits` (see LIMITS), `files` (paths shown read-only), `environment`, and `warm`, the socket of warm.py.
+Called by the kernelspec beside it: `launch.py CONNECTION_FILE`. Namespaces and mounts are made by bubblewrap (`bwrap`), limits
+are the system's own (rlimits, and control groups where they can be made). What may differ from kernel to kernel comes as JSON in
+COURSE_GRADE_SANDBOX: `limits` (see LIMITS), `files` (paths shown read-only), `environment`, a `label` for names, and `warm`, the
+socket of warm.py.
 
-Cold, the launcher becomes bwrap, and the kernel starts inside. Warm, bwrap makes the same sandbox with nothing in it but `cat`, and a
-copy (fork) of a process that has imported torch already enters it: the same walls, three seconds sooner.
+Cold, the launcher becomes bwrap, and the kernel starts inside. Warm, bwrap makes the same sandbox with nothing in it but `cat`,
+and a copy (fork) of a process that has imported torch already enters it: the same walls, seconds sooner.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -35,7 +37,7 @@ def main() -> None:
     connection = Path(sys.argv[1]).resolve()
     wanted = json.loads(os.environ.get("COURSE_GRADE_SANDBOX", "{}"))
     limits = LIMITS | wanted.get("limits", {})
-    groups = control_groups(limits)
+    groups = control_groups(limits, wanted.get("label", 0))
     files = wanted.get("files", default_files())
     kernel = {
         "connection": str(connection),
@@ -98,7 +100,7 @@ def read_only(files: list[str]) -> list[str]:
 
 
 def show(how: str, source: str, target: str) -> list[str]:
-    """Options that mount a path, in folders that every user may enter: those that bwrap makes by itself are for its own user alone."""
+    """Options that mount a path, in folders that all users may enter: those that bwrap makes by itself are its own user's."""
     folders = [part for folder in reversed(Path(target).parents[:-1]) for part in ("--dir", str(folder))]
     return [*folders, how, source, target]
 
@@ -106,14 +108,24 @@ def show(how: str, source: str, target: str) -> list[str]:
 def as_somebody(connection: Path, files: list[str]) -> list[str]:
     """Before the sandbox is made, leave root for a user id that nobody else has.
 
-    A process of root's without capabilities still owns /proc/sys, and no limit on processes binds it. The first bwrap shows the new user
-    the files that only root can reach.
+    A process of root's without capabilities still owns /proc/sys, and no limit on processes binds it. The first bwrap shows the
+    new user the files that only root can reach.
     """
     user = str(1_000_000_000 + os.getpid())
     for path in (connection.parent, connection):
         os.chown(path, int(user), int(user))
     sockets = str(connection.parent)
-    view = ["bwrap", *read_only([path.partition("=>")[0] for path in files]), "--bind", "/proc", "/proc", "--dev", "/dev", "--dir", "/tmp"]
+    view = [
+        "bwrap",
+        *read_only([path.partition("=>")[0] for path in files]),
+        "--bind",
+        "/proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--dir",
+        "/tmp",
+    ]
     view += [*show("--bind", sockets, sockets), "--die-with-parent", "--"]
     return [*view, "setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--bounding-set=-all", "--no-new-privs"]
 
@@ -154,63 +166,65 @@ def limit(limits: dict) -> None:
         resource.setrlimit(kind, (value, value))
 
 
-def control_groups(limits: dict, root: Path = CGROUPS) -> list[Path]:
-    """New control groups that bound memory and number of processes, version 2 or 1; none where this user may not make them."""
+def control_groups(limits: dict, label: int, root: Path = CGROUPS) -> list[Path]:
+    """New control groups, version 2 or 1, that bound memory, number of processes and, where possible, cores.
+
+    An empty list where this user may not make them.
+    """
     settings = {
         "memory": {"memory.max": limits["memory"], "memory.swap.max": 0, "memory.limit_in_bytes": limits["memory"]},
         "pids": {"pids.max": limits["processes"]},
+        "cpu": {
+            "cpu.max": "100000 100000",
+            "cpu.cfs_quota_us": 100_000,
+        },  # one core: many processes must not starve a peer's one
     }
-    own = own_groups(root)
-    made = []
-    try:
-        for parent, controllers in own:
+    made, bounded = [], set()
+    for parent, controllers in own_groups(root):
+        try:
             sweep(parent)
-            group = parent / f"course-grade-{os.getpid()}"
+            group = parent / f"course-grade-{os.getpid()}-{label}"
             group.mkdir()
             made.append(group)
             for controller in controllers:
                 for name, value in settings[controller].items():
                     if (group / name).exists():
                         (group / name).write_text(str(value))
-    except OSError:
-        remove(made)
-        return []
-    return made if sum(len(controllers) for _, controllers in own) == len(settings) else remove(made)
+                bounded.add(controller)
+        except OSError:
+            continue
+    return made if {"memory", "pids"} <= bounded else remove(made)
 
 
-def own_groups(root: Path) -> list[tuple[Path, list[str]]]:
+def own_groups(root: Path = CGROUPS) -> list[tuple[Path, list[str]]]:
     """Folders below which this process may try to make groups, each with the controllers that it has."""
     folders = []
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         if names:
-            for name in {"memory", "pids"} & set(names.split(",")):
-                folders.append((root / name / path.lstrip("/"), [name]))
-        else:
-            # Version 2 gives controllers to the children of a group that holds no process: to our siblings, not to our children.
-            folder = (root / path.lstrip("/")).parent
-            try:
-                controllers = (folder / "cgroup.subtree_control").read_text().split()
-            except OSError:
-                continue
-            if {"memory", "pids"} <= set(controllers):
-                folders.append((folder, ["memory", "pids"]))
-    return folders
+            folders += [
+                (root / name / path.lstrip("/"), [name]) for name in names.split(",") if name in ("memory", "pids", "cpu")
+            ]
+            continue
+        # Version 2 gives controllers to the children of a group that holds no process: to our siblings, not to our children.
+        folder = (root / path.lstrip("/")).parent
+        with contextlib.suppress(OSError):
+            controllers = (folder / "cgroup.subtree_control").read_text().split()
+            folders.append((folder, [name for name in controllers if name in ("memory", "pids", "cpu")]))
+    return [(folder, controllers) for folder, controllers in folders if controllers]
 
 
 def sweep(parent: Path) -> None:
     """Remove groups whose launcher is gone."""
     for group in parent.glob("course-grade-*"):
-        if not Path("/proc", group.name.rpartition("-")[2]).exists():
+        if not Path("/proc", group.name.split("-")[2]).exists():
             remove([group])
 
 
 def remove(groups: list[Path]) -> list[Path]:
     for group in groups:
-        try:
+        with contextlib.suppress(OSError):  # it may hold a process that is ending; the next launcher removes it then
             group.rmdir()
-        except OSError:
-            pass  # it still holds a process that is ending; the next launcher removes it
     return []
 
 

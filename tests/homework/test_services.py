@@ -1,0 +1,238 @@
+"""The gradebook in PostgreSQL, and grading on Dask workers, one of which is killed."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from course_grade import cli
+from distributed import Client
+from nbgrader.api import Gradebook
+
+from tests.homework import toy
+from tests.homework.conftest import Run, eventually, hand_in, make_course
+
+HALF = "def scale(numbers, factor):\n    return [number * abs(factor) for number in numbers]"
+WRONG = "def scale(numbers, factor):\n    return 0"
+SLOW = f"import time\ntime.sleep(4)\n{toy.RIGHT}"
+POINTS = {"a_slow": "6", "half": "4", "right": "6", "wrong": "2", "unreadable": "0", **{f"student_{n}": "6" for n in range(4)}}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory, bubblewrap) -> Run:
+    """A class graded by this machine into SQLite."""
+    return grade_class(tmp_path_factory.mktemp("local"))
+
+
+def grade_class(folder: Path) -> Run:
+    run = make_class(folder)
+    run.grade("--jobs", "2")
+    return run
+
+
+def make_class(folder: Path, seed_of: Run | None = None) -> Run:
+    """The class handed in, and with ``seed_of`` the hidden inputs of another run."""
+    answers = {"a_slow": SLOW, "half": HALF, "right": toy.RIGHT, "wrong": WRONG}
+    run = make_course(folder, **answers, **{f"student_{n}": toy.RIGHT for n in range(4)})
+    (run.inbox / "unreadable.ipynb").write_text("[]")
+    if seed_of:
+        run.out.mkdir()
+        shutil.copy(seed_of.out / "run.json", run.out)
+    return run
+
+
+def table_of(run: Run) -> str:
+    return (run.out / "grades.csv").read_text(encoding="utf-8")
+
+
+def rows(url: str) -> dict[str, int]:
+    tables = ("student", "submitted_assignment", "submitted_notebook", "grade", "comment")
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        return {name: connection.execute(f"select count(*) from {name}").fetchone()[0] for name in tables}
+
+
+def everything(url: str) -> dict[str, list]:
+    """All rows of the database, in an order that does not depend on when they were changed."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        names = connection.execute("select table_name from information_schema.tables where table_schema = 'public'").fetchall()
+        return {name: sorted(map(str, connection.execute(f'select * from "{name}"').fetchall())) for (name,) in names}
+
+
+def test_points_of_the_class(local):
+    assert local.table["total"].to_dict() == POINTS
+
+
+# --- PostgreSQL --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def in_postgres(tmp_path_factory, local, postgres):
+    """The same class, graded into PostgreSQL with the same hidden inputs."""
+    run = make_class(tmp_path_factory.mktemp("postgres"), seed_of=local)
+    run.grade("--jobs", "2", "--gradebook", postgres)
+    return run
+
+
+def test_the_table_is_the_same_from_postgresql_as_from_sqlite(local, in_postgres):
+    assert table_of(in_postgres) == table_of(local)
+    assert not (in_postgres.out / "gradebook.db").exists()
+
+
+def test_postgresql_holds_each_student_and_grade_once(in_postgres, postgres):
+    students, cells, answers = len(POINTS), 4, 4
+    assert rows(postgres) == {
+        "student": students,
+        "submitted_assignment": students,
+        "submitted_notebook": students,
+        "grade": students * cells,
+        "comment": students * answers,
+    }
+    with Gradebook(postgres) as book:
+        assert book.find_submission("toy", "half").score == 4
+
+
+def test_run_again_changes_nothing_in_postgresql(in_postgres, postgres):
+    before = everything(postgres), table_of(in_postgres)
+    done = in_postgres.grade("--jobs", "2", "--gradebook", postgres)
+    assert f"{len(POINTS)} of {len(POINTS)} students graded, 0 of them now" in done.stdout
+    assert (everything(postgres), table_of(in_postgres)) == before
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql+psycopg://nobody@/grades?host=/nowhere", "/nowhere"),
+        ("postgresql+psycopg://{user}@/unknown?host={host}", '"unknown" does not exist'),
+        ("postgresql://somebody@localhost/grades", "postgresql+psycopg"),
+        ("oracle://somebody@localhost/grades", "oracle"),
+        ("grades", "grades"),
+    ],
+)
+def test_a_wrong_url_is_refused_in_one_line(tmp_path, postgres, monkeypatch, capsys, url, words):
+    host, user = postgres.partition("host=")[2], postgres.partition("//")[2].partition("@")[0]
+    run = make_course(tmp_path, ada=toy.RIGHT)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert cli.main([*run.command("--gradebook", url.format(host=host, user=user))[3:]]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("course-grade: ")
+    assert words in said
+    assert len(said.splitlines()) == 1
+    assert not (run.out / "autograded").exists()
+
+
+def test_a_password_is_not_told(tmp_path, bubblewrap, monkeypatch, capsys):
+    run = make_course(tmp_path, ada=toy.RIGHT)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert cli.main(run.command("--gradebook", "postgresql+psycopg://me:verysecret@/grades?host=/nowhere")[3:]) == 2
+    assert "verysecret" not in capsys.readouterr().err
+
+
+# --- Dask ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory, traces):
+    """A scheduler and two workers, as processes of their own: its address, and the workers by name."""
+    folder = tmp_path_factory.mktemp("dask")
+    where, dask = ["--scheduler-file", str(folder / "scheduler.json")], [sys.executable, "-m", "dask"]
+    options = ["--no-dashboard", "--host", "127.0.0.1"]
+    processes = {"scheduler": subprocess.Popen([*dask, "scheduler", *where, *options, "--port", "0"], cwd=folder)}
+    for name in ("one", "two"):
+        command = [*dask, "worker", *where, *options, "--nthreads", "1", "--no-nanny", "--name", name]
+        processes[name] = subprocess.Popen([*command, "--local-directory", str(folder)], cwd=folder)
+    try:
+        with Client(scheduler_file=where[1], timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+            yield client, processes
+    finally:
+        for process in reversed(processes.values()):
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, local, dask, traces):
+    """The same class on two workers, of which the one that runs the slow notebook is killed while it does."""
+    client, processes = dask
+    run = make_class(tmp_path_factory.mktemp("dask_class"), seed_of=local)
+    command = run.command("--scheduler", client.scheduler.address)
+    grading = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def running() -> list[psutil.Process]:
+        """Processes of the worker that runs the slow notebook, once its kernel is there."""
+        names = {worker["name"]: address for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
+        for name, address in names.items():
+            if any(str(key).startswith("grade-a_slow-") for key in client.processing().get(address, ())):
+                children = psutil.Process(processes[name].pid).children(recursive=True)
+                if any("launch.py" in " ".join(child.cmdline()) for child in children):
+                    run.worker = processes[name]
+                    return children
+        return []
+
+    try:
+        run.orphans = eventually(running, 60)
+        run.worker.send_signal(signal.SIGKILL)
+        out, err = grading.communicate(timeout=200)
+    finally:
+        grading.kill()
+    run.done = subprocess.CompletedProcess(command, grading.returncode, out, err)
+    return run
+
+
+def test_a_worker_is_killed_and_the_command_ends_well(killed):
+    assert killed.worker.wait() == -signal.SIGKILL
+    assert killed.done.returncode == 0, killed.done.stdout + killed.done.stderr
+    assert f"{len(POINTS)} of {len(POINTS)} students graded" in killed.done.stdout
+    assert "Traceback" not in killed.done.stderr
+
+
+def test_points_are_those_of_this_machine(killed, local):
+    assert table_of(killed) == table_of(local)
+
+
+def test_nobody_is_lost_or_there_twice(killed):
+    students = [line.partition(",")[0] for line in table_of(killed).splitlines()[1:]]
+    assert Counter(students) == dict.fromkeys(POINTS, 1)
+    with Gradebook(f"sqlite:///{killed.out / 'gradebook.db'}") as book:
+        submissions = book.assignment_submissions("toy")
+        assert Counter(submission.student.id for submission in submissions) == dict.fromkeys(POINTS, 1)
+        assert {len(submission.notebooks[0].grades) for submission in submissions} == {4}
+
+
+def test_nothing_is_left_of_the_killed_worker(killed, traces):
+    _, alive = psutil.wait_procs(killed.orphans, timeout=10)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    left = [path for path in traces.files() if path.name.split("-")[2] == str(killed.worker.pid)]
+    assert left == []
+
+
+def test_workers_that_stop_leave_nothing(killed, dask, traces):
+    client, processes = dask
+    client.close()
+    for process in reversed(processes.values()):
+        process.terminate()
+    for process in processes.values():
+        process.wait(30)
+    assert traces.left() == []
+
+
+def test_no_scheduler_at_the_address(tmp_path, bubblewrap, monkeypatch, capsys):
+    run = make_course(tmp_path, ada=toy.RIGHT)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert cli.main(run.command("--scheduler", "tcp://127.0.0.1:9")[3:]) == 2
+    said = capsys.readouterr().err
+    assert "No Dask scheduler answers at tcp://127.0.0.1:9" in said
+    assert "Traceback" not in said
+    assert not (run.out / "grades.csv").exists()
+
+
+def test_an_address_that_is_none(tmp_path, bubblewrap, monkeypatch, capsys):
+    run = make_course(tmp_path, ada=toy.RIGHT)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert cli.main(run.command("--scheduler", "nonsense")[3:]) == 2
+    assert "nonsense" in capsys.readouterr().err
