@@ -18,9 +18,9 @@ from course_grade.probe import MIME
 class SandboxExecute(Execute):
     """nbgrader's `Execute` with a kernel in the sandbox, a bound on outputs and a time limit for the notebook.
 
-    Outputs are text (standard error too, in the same stream) and pictures. Values that hidden tests emit go to ``emitted``, by cell,
-    and never into the notebook. Cells with the tag `skip-execution` are executed. Whatever goes wrong after the first cell
-    has started is the notebook's fault: it ends, and ``ended`` says why.
+    Outputs are text (standard error too, in the same stream) and pictures. Values that hidden tests emit go to ``emitted``,
+    by cell, and never into the notebook. Cells with the tag `skip-execution` are executed. Whatever goes wrong after the
+    first cell has started is the notebook's fault: it ends, and ``ended`` says why.
     """
 
     timeout = Integer(60, help="seconds for one cell").tag(config=True)

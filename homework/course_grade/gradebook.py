@@ -1,8 +1,9 @@
 """Everything that is written: nbgrader's gradebook, graded notebooks, feedback, and the table of grades.
 
-Only the command's own process writes, so no two processes ever meet in the gradebook, and workers need neither files nor the gradebook.
-Order makes a run that was killed resumable: first the gradebook, then, renamed into place, the graded notebook, which holds the digest of what
-it was made from. A notebook with the right digest is done; all else is done again, with the same result.
+Only the command's own process writes, so no two processes ever meet in the gradebook, and workers need neither files nor the
+gradebook. The order makes a run that was killed go on: first the gradebook, then, renamed into place, the graded notebook,
+which holds the digest of what it was made from. A notebook with the right digest is done; all else is done again, with the
+same result.
 """
 
 import csv
@@ -14,6 +15,7 @@ import os
 import uuid
 import warnings
 from copy import deepcopy
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -23,6 +25,7 @@ from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import GenerateFeedback
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import AssignLatePenalties, GetGrades, SaveAutoGrades, SaveCells
+from sqlalchemy import URL
 from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 
@@ -42,25 +45,29 @@ class Book:
     def __init__(self, folder: Path, assignment: Assignment, url: str | None = None, config: Config | None = None) -> None:
         self.folder = folder
         self.assignment = assignment
-        self.url = url or f"sqlite:///{(folder / 'gradebook.db').resolve()}?timeout=60"
+        database = str((folder / "gradebook.db").resolve())
+        self.url = url or URL.create("sqlite", database=database, query={"timeout": "60"}).render_as_string()
         self.config = config or Config()
         folder.mkdir(parents=True, exist_ok=True)
         self.gradebook = Gradebook(self.url)
         self._exporter: HTMLExporter | None = None
 
-    def close(self) -> None:
+    def __enter__(self) -> "Book":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.gradebook.close()
 
     # --- before grading ------------------------------------------------------------------------------------------------------
 
-    def prepare(self, due: str | None = None) -> None:
+    def prepare(self, due: datetime | None = None) -> None:
         """Make the gradebook know the assignment and its cells.
 
         Raises:
             AssignmentError: cells were added or removed after students had been graded.
         """
         name = self.assignment.name
-        self.gradebook.update_or_create_assignment(name, **({"duedate": utils.parse_utc(due)} if due else {}))
+        self.gradebook.update_or_create_assignment(name, **({"duedate": due} if due else {}))
         notebook = deepcopy(self.assignment.release)
         for test, source in self.assignment.tests.items():
             cell = Assignment.cells(notebook)[test]
@@ -95,8 +102,8 @@ class Book:
             return False
         return notebook.metadata.get("course_grade", {}).get("digest") == digest
 
-    def save(self, student: str, result: Result, digest: str, timestamp: str | None = None) -> None:
-        """Write a student's points into the gradebook, then the graded notebook, then the feedback. Grades given by hand stay."""
+    def save(self, student: str, result: Result, digest: str, timestamp: datetime | None = None) -> None:
+        """Write a student's points into the gradebook, then the graded notebook. Grades given by hand stay."""
         notebook = nbformat.reads(result.notebook, as_version=4)
         notebook.metadata["course_grade"] = {"digest": digest, "notes": list(result.notes)}
         self._enter(student, timestamp)
@@ -117,9 +124,9 @@ class Book:
         self.gradebook.db.commit()
         write(self.path(student), nbformat.writes(notebook).encode())
 
-    def _enter(self, student: str, timestamp: str | None):
+    def _enter(self, student: str, timestamp: datetime | None):
         self.gradebook.update_or_create_student(student)
-        keywords = {"timestamp": utils.parse_utc(timestamp)} if timestamp else {}
+        keywords = {"timestamp": timestamp} if timestamp else {}
         submission = self.gradebook.update_or_create_submission(self.assignment.name, student, **keywords)
         self.gradebook.db.commit()
         return submission
@@ -200,6 +207,12 @@ class Book:
         write(path, self.table().encode())
         return path
 
+    def write_formgrader_config(self) -> None:
+        """Settings with which formgrader, in a JupyterLab started in the folder, shows this gradebook."""
+        settings = {"root": str(self.folder.resolve()), "db_url": self.url, "assignment_id": self.assignment.name}
+        lines = ["c = get_config()", *(f"c.CourseDirectory.{name} = {value!r}" for name, value in settings.items())]
+        write(self.folder / "nbgrader_config.py", "\n".join([*lines, ""]).encode())
+
 
 def _number(value: float) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".")
@@ -211,11 +224,11 @@ def _text(value: str) -> str:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, and so does the next run after a crash."""
+    """Write a file that only this user may read, so that a reader finds the old or the new one, even after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

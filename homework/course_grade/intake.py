@@ -1,8 +1,8 @@
 """A file from a student becomes our notebook with the student's answers: nothing else of the file has any effect.
 
-`read` opens a file that may be anything. `graft` starts from the released notebook and takes over answers, by grade_id, by cell id, and
-where an editor has lost both by their place; cells that the student added are kept where they stood. `defuse` leaves in outputs and prose
-what can be shown without danger.
+`read` opens a file that may be anything. `graft` starts from the released notebook and takes over answers: by grade_id, by
+cell id, and where an editor has lost both, by their place. Cells that the student added are kept where they stood. `prose`
+and `defuse` leave what can be shown without danger.
 """
 
 import base64
@@ -91,14 +91,13 @@ def parse(content: bytes) -> list[Cell]:
 
 def _cell(cell: NotebookNode) -> Cell:
     source = cell.get("source", "")
-    source = "".join(source) if isinstance(source, list) else source
     metadata = cell.get("metadata", {})
     own = metadata.get("nbgrader")
     name = own.get("grade_id") if isinstance(own, dict) else None
     attachments = cell.get("attachments")
     made = Cell(
         cell_type=cell["cell_type"] if cell["cell_type"] in ("code", "markdown") else "raw",
-        source=str(source),
+        source=_text(source),
         id=str(metadata.get("id") or cell.get("id", "")),  # Colab moves the id
         grade_id=name if isinstance(name, str) else None,
         outputs=[output for output in cell.get("outputs", ()) if isinstance(output, dict)],
@@ -251,7 +250,9 @@ def defuse(outputs: list[dict]) -> Iterator[NotebookNode]:
 
 
 def _text(value: object) -> str:
-    return "".join(map(str, value)) if isinstance(value, list) else str(value)
+    """Text that can be written to a file: JSON may hold halves of characters."""
+    text = "".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _pictures(bundle: dict, room: int = PICTURE_LIMIT) -> dict[str, str]:

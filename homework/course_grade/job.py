@@ -1,6 +1,7 @@
 """Grade one student: a pure function of the plan and the bytes that were handed in, so that it can run anywhere and again."""
 
 import hashlib
+import json
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
@@ -9,7 +10,7 @@ from nbformat import NotebookNode
 from nbgrader import utils
 
 from course_grade import intake, sandbox, score
-from course_grade.assignment import Assignment
+from course_grade.assignment import Assignment, AssignmentError
 from course_grade.execute import SandboxExecute
 
 
@@ -27,7 +28,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """A graded notebook: answers, outputs as handed in, and in each autograded cell its points; no hidden test is left in it."""
+    """A graded notebook: answers, outputs as handed in, and in each autograded cell its points; no hidden test."""
 
     notebook: str
     notes: tuple[str, ...]
@@ -72,7 +73,7 @@ def solve(plan: Plan) -> Plan:
     """The plan with what the solution's hidden tests emit, and the modules that its run imported.
 
     Raises:
-        ValueError: the solution fails, so nothing could be graded by it.
+        AssignmentError: the solution fails, so nothing could be graded by it.
     """
     notebook = deepcopy(plan.assignment.source)
     notebook.cells.append(nbformat.v4.new_code_cell(LOADED))
@@ -86,7 +87,9 @@ def solve(plan: Plan) -> Plan:
         wrong = [f"{check}: {message['error']}" for check, message in found.items() if "error" in message]
         if not found or wrong or index in executor.errors:
             reason = "; ".join(wrong) or executor.ended or executor.errors.get(index, "it emits nothing")
-            raise ValueError(f"The solution fails in {name}: {reason}. Correct {plan.assignment.name} before grading by it.")
+            raise AssignmentError(
+                f"The solution fails in {name}: {reason}. Correct {plan.assignment.name} before grading by it."
+            )
         expected[name] = found
     (loaded,) = executor.emitted[len(notebook.cells) - 1]
     return replace(plan, expected=expected, modules=tuple(loaded["value"]))
@@ -134,5 +137,6 @@ def _plain(note: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in note).split())[:500].lstrip("=+-@")
 
 
-def digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def digest(about: object, content: bytes) -> str:
+    """One name for some JSON and some bytes."""
+    return hashlib.sha256(json.dumps(about).encode() + b"\n" + content).hexdigest()

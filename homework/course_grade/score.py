@@ -70,7 +70,7 @@ def _reason(found: dict | None, secret: str) -> str:
         return "not reached"
     if "error" not in found:
         return "another value"
-    text = " ".join(str(found["error"]).split())[:200]
+    text = " ".join(str(found["error"]).encode("utf-8", "replace").decode().split())[:200]
     name = text.partition(":")[0]
     known = isinstance(getattr(builtins, name, None), type) and issubclass(getattr(builtins, name), BaseException)
     quotes = any(len(line.strip()) > 12 and line.strip() in text for line in secret.splitlines())

@@ -443,6 +443,13 @@ def cells_of_another_kind(inbox, file):
     file.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [1, None, {"cell_type": 7}]}))
 
 
+@attack(scale="4")
+def halves_of_characters(inbox, file):
+    made = notebook(toy.RIGHT, total="def total(numbers):\n    return 'HALF'", why="HALF")
+    toy.cell(made, "picture").outputs = [new_output("stream", name="stdout", text="HALF")]
+    file.write_text(nbformat.writes(made).replace("HALF", "\\ud800"))
+
+
 @attack(note="the file is empty")
 def an_empty_file(inbox, file):
     file.write_text("")

@@ -5,12 +5,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
-from course_grade import cli
 from distributed import Client
 from nbgrader.api import Gradebook
 
@@ -26,13 +26,20 @@ POINTS = {"a_slow": "6", "half": "4", "right": "6", "wrong": "2", "unreadable": 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory, bubblewrap) -> Run:
     """A class graded by this machine into SQLite."""
-    return grade_class(tmp_path_factory.mktemp("local"))
-
-
-def grade_class(folder: Path) -> Run:
-    run = make_class(folder)
+    run = make_class(tmp_path_factory.mktemp("local"))
     run.grade("--jobs", "2")
     return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def calling_nobody(tmp_path_factory, bubblewrap) -> Iterator[Run]:
+    """The command with an address where nobody answers: it waits for half a minute, during all other tests."""
+    run = make_course(tmp_path_factory.mktemp("calling"), ada=toy.RIGHT)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    run.process = subprocess.Popen(run.command("--scheduler", "tcp://127.0.0.1:9"), **pipes)
+    yield run
+    run.process.kill()
+    run.process.communicate()
 
 
 def make_class(folder: Path, seed_of: Run | None = None) -> Run:
@@ -113,11 +120,10 @@ def test_run_again_changes_nothing_in_postgresql(in_postgres, postgres):
         ("grades", "grades"),
     ],
 )
-def test_a_wrong_url_is_refused_in_one_line(tmp_path, postgres, monkeypatch, capsys, url, words):
+def test_a_wrong_url_is_refused_in_one_line(tmp_path, postgres, capsys, url, words):
     host, user = postgres.partition("host=")[2], postgres.partition("//")[2].partition("@")[0]
     run = make_course(tmp_path, ada=toy.RIGHT)
-    monkeypatch.setenv("PATH", "/usr/bin")
-    assert cli.main([*run.command("--gradebook", url.format(host=host, user=user))[3:]]) == 2
+    assert run.main("--gradebook", url.format(host=host, user=user)) == 2
     said = capsys.readouterr().err
     assert said.startswith("course-grade: ")
     assert words in said
@@ -125,10 +131,9 @@ def test_a_wrong_url_is_refused_in_one_line(tmp_path, postgres, monkeypatch, cap
     assert not (run.out / "autograded").exists()
 
 
-def test_a_password_is_not_told(tmp_path, bubblewrap, monkeypatch, capsys):
+def test_a_password_is_not_told(tmp_path, bubblewrap, capsys):
     run = make_course(tmp_path, ada=toy.RIGHT)
-    monkeypatch.setenv("PATH", "/usr/bin")
-    assert cli.main(run.command("--gradebook", "postgresql+psycopg://me:verysecret@/grades?host=/nowhere")[3:]) == 2
+    assert run.main("--gradebook", "postgresql+psycopg://me:verysecret@/grades?host=/nowhere") == 2
     assert "verysecret" not in capsys.readouterr().err
 
 
@@ -211,8 +216,9 @@ def test_nothing_is_left_of_the_killed_worker(killed, traces):
     assert left == []
 
 
-def test_workers_that_stop_leave_nothing(killed, dask, traces):
+def test_workers_that_stop_leave_nothing(killed, dask, traces, calling_nobody):
     client, processes = dask
+    calling_nobody.process.wait(100)
     client.close()
     for process in reversed(processes.values()):
         process.terminate()
@@ -221,18 +227,15 @@ def test_workers_that_stop_leave_nothing(killed, dask, traces):
     assert traces.left() == []
 
 
-def test_no_scheduler_at_the_address(tmp_path, bubblewrap, monkeypatch, capsys):
-    run = make_course(tmp_path, ada=toy.RIGHT)
-    monkeypatch.setenv("PATH", "/usr/bin")
-    assert cli.main(run.command("--scheduler", "tcp://127.0.0.1:9")[3:]) == 2
-    said = capsys.readouterr().err
+def test_no_scheduler_at_the_address(calling_nobody):
+    out, said = calling_nobody.process.communicate(timeout=100)
+    assert calling_nobody.process.returncode == 2, out + said
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in said
     assert "Traceback" not in said
-    assert not (run.out / "grades.csv").exists()
+    assert not (calling_nobody.out / "grades.csv").exists()
 
 
-def test_an_address_that_is_none(tmp_path, bubblewrap, monkeypatch, capsys):
+def test_an_address_that_is_none(tmp_path, bubblewrap, capsys):
     run = make_course(tmp_path, ada=toy.RIGHT)
-    monkeypatch.setenv("PATH", "/usr/bin")
-    assert cli.main(run.command("--scheduler", "nonsense")[3:]) == 2
+    assert run.main("--scheduler", "nonsense") == 2
     assert "nonsense" in capsys.readouterr().err

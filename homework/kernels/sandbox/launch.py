@@ -1,9 +1,9 @@
 """Start a Python kernel that sees no network, no other process and no file but those listed, and has no more than its share.
 
-Called by the kernelspec beside it: `launch.py CONNECTION_FILE`. Namespaces and mounts are made by bubblewrap (`bwrap`), limits
-are the system's own (rlimits, and control groups where they can be made). What may differ from kernel to kernel comes as JSON in
-COURSE_GRADE_SANDBOX: `limits` (see LIMITS), `files` (paths shown read-only), `environment`, a `label` for names, and `warm`, the
-socket of warm.py.
+Called by the kernelspec beside it: `launch.py CONNECTION_FILE`. Namespaces and mounts are made by bubblewrap (`bwrap`),
+limits are the system's own (rlimits, and control groups where they can be made). What may differ from kernel to kernel comes
+as JSON in COURSE_GRADE_SANDBOX: `limits` (see LIMITS), `files` (paths shown read-only), `environment`, a `label` for names,
+and `warm`, the socket of warm.py.
 
 Cold, the launcher becomes bwrap, and the kernel starts inside. Warm, bwrap makes the same sandbox with nothing in it but `cat`,
 and a copy (fork) of a process that has imported torch already enters it: the same walls, seconds sooner.
@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 LIMITS = {
@@ -215,16 +216,23 @@ def own_groups(root: Path = CGROUPS) -> list[tuple[Path, list[str]]]:
 
 
 def sweep(parent: Path) -> None:
-    """Remove groups whose launcher is gone."""
+    """Remove groups whose launcher is gone, with what is left in them: bwrap, killed while it starts, may leave a half."""
     for group in parent.glob("course-grade-*"):
         if not Path("/proc", group.name.split("-")[2]).exists():
+            with contextlib.suppress(OSError):
+                for process in (group / "cgroup.procs").read_text().split():
+                    os.kill(int(process), signal.SIGKILL)
             remove([group])
 
 
 def remove(groups: list[Path]) -> list[Path]:
     for group in groups:
-        with contextlib.suppress(OSError):  # it may hold a process that is ending; the next launcher removes it then
-            group.rmdir()
+        for _ in range(20):  # a killed process takes a moment to leave
+            try:
+                group.rmdir()
+                break
+            except OSError:
+                time.sleep(0.01)
     return []
 
 

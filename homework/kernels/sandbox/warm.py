@@ -1,7 +1,7 @@
 """Import what every kernel needs once, and give each new sandbox a copy (fork) of this process as its kernel.
 
-Usage: warm.py SOCKET MODULE ...; it ends with its parent. It runs outside the sandbox, so it holds nothing that a student must not
-see: libraries, no gradebook, no hidden test, no environment. A copy runs no line of a student's before it has
+Usage: warm.py SOCKET MODULE ...; it ends with its parent. It runs outside the sandbox, so it holds nothing that a student
+must not see: libraries, no gradebook, no hidden test, no environment. A copy runs no line of a student's before it has
 
 1. joined the control groups, and all namespaces that bubblewrap made (`setns`): files, processes, network, users and the rest;
 2. set its limits, given up every capability for good, and closed all files but the sandbox's /dev/null.

@@ -1,0 +1,99 @@
+"""Many jobs at once, on this machine or on others, with Dask."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+
+import dask
+from distributed import Client, Future, LocalCluster, as_completed
+
+from course_grade import sandbox
+from course_grade.assignment import AssignmentError
+from course_grade.intake import IntakeError
+
+RETRIES = 2
+Job = tuple[str, Callable, tuple]  # name, function, arguments
+
+dask.config.set(
+    {
+        "distributed.scheduler.allowed-failures": RETRIES,  # how many workers may die of one job
+        "distributed.admin.large-graph-warning-threshold": "1GB",  # submissions travel with their jobs
+    }
+)
+
+
+class WorkersError(RuntimeError):
+    """No workers. The message says why and what to do."""
+
+
+class Workers:
+    """Worker processes: one for each of ``jobs`` on this machine, or those of a Dask scheduler at ``address``."""
+
+    def __init__(self, jobs: int, address: str | None = None) -> None:
+        self.jobs = jobs
+        self.address = address
+
+    def __enter__(self) -> "Workers":
+        with ExitStack() as stack:
+            where = self.address
+            if where is None:
+                stack.callback(sandbox.tidy)
+                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="course-grade-dask-"))
+                where = stack.enter_context(
+                    LocalCluster(
+                        n_workers=self.jobs,
+                        threads_per_worker=1,
+                        memory_limit=0,  # kernels hold what is large, and the sandbox bounds them
+                        dashboard_address="127.0.0.1:0",  # any free port, for this machine alone
+                        local_directory=scratch,
+                        silence_logs=50,
+                    )
+                )
+            try:
+                self.client = stack.enter_context(Client(where, timeout=30, set_as_default=False))
+                self.client.wait_for_workers(1, timeout=60)
+            except (OSError, TimeoutError, ValueError) as error:
+                raise WorkersError(f"No Dask scheduler with workers answers at {where}: {error}") from error
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._stack.__exit__(*details)
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[str, object]]:
+        """Name and result of each job, as they come; what a job raised is its result.
+
+        Jobs are taken a few ahead of what is finished, so that no more submissions are in memory. A job whose worker died, or
+        whose kernel did not start, is tried again, up to `RETRIES` times.
+        """
+        jobs = iter(jobs)
+        ahead = 2 * max(1, sum(self.client.nthreads().values()))
+        names: dict[str, str] = {}
+
+        def submit(name: str, function: Callable, arguments: tuple) -> Future:
+            future = self.client.submit(attempt, function, *arguments, pure=False, retries=RETRIES)
+            names[future.key] = name
+            return future
+
+        waiting = as_completed([submit(*job) for job in islice(jobs, ahead)], loop=self.client.loop)
+        for future in waiting:
+            error = future.exception()
+            yield names.pop(future.key), future.result() if error is None else error
+            future.release()
+            for job in islice(jobs, 1):
+                waiting.add(submit(*job))
+
+
+def attempt(function: Callable, *arguments: object) -> object:
+    """Run a job on a worker. Errors that trying again would not change are results; a sandbox may work the next time."""
+    try:
+        return function(*arguments)
+    except (IntakeError, AssignmentError) as error:
+        return error
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
