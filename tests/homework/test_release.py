@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell
 
 import homework
 import notebooks
+from course_grade import score
 from course_utils.check import NOT_YET
 from tests.homework.answers import POINTS, RIGHT, WRONG
 from tests.lessons.running import execute, text
@@ -232,21 +233,12 @@ def emitted():
 
 
 def points(emitted, answer):
+    """Points in each test, by the comparison that grades."""
     solution = emitted["the solution"]
     return {
-        test: sum(same(message, solution[test][name]) for name, message in messages.items())
+        test: score.score(solution[test], list(messages.values()), POINTS[test], secret="")[0]
         for test, messages in emitted[answer].items()
     }
-
-
-def same(left, right):
-    if isinstance(right, dict):
-        return isinstance(left, dict) and left.keys() == right.keys() and all(same(left[key], right[key]) for key in right)
-    if isinstance(right, list):
-        return isinstance(left, list) and len(left) == len(right) and all(map(same, left, right))
-    if type(right) is float:
-        return type(left) is float and left == pytest.approx(right, rel=1e-4, abs=1e-4)
-    return type(left) is type(right) and left == right
 
 
 def test_the_solution_earns_all_points_and_the_untouched_release_none(emitted):
@@ -282,4 +274,4 @@ def test_every_value_changes_with_the_seed(emitted):
     for test, messages in emitted["the solution"].items():
         again = [output.data[MIME] for output in cells[test].outputs if MIME in output.get("data", {})]
         assert [message["name"] for message in again] == list(messages)
-        assert not [message["name"] for message in again if same(message, messages[message["name"]])]
+        assert not [message["name"] for message in again if score.same(message, messages[message["name"]])]

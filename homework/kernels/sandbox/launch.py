@@ -30,6 +30,7 @@ LIMITS = {
 HOME = "/home/student"
 USER = 1000
 CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUP = Path("/proc/self/cgroup")
 NO_SANDBOX = 97  # exit status: no sandbox could be made, so no kernel was started
 
 
@@ -200,7 +201,7 @@ def control_groups(limits: dict, label: int, root: Path = CGROUPS) -> list[Path]
 def own_groups(root: Path = CGROUPS) -> list[tuple[Path, list[str]]]:
     """Folders below which this process may try to make groups, each with the controllers that it has."""
     folders = []
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in OWN_GROUP.read_text().splitlines():
         _, names, path = line.split(":", 2)
         if names:
             folders += [
