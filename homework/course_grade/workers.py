@@ -19,6 +19,7 @@ Job = tuple[str, Callable, tuple]  # name, function, arguments
 dask.config.set(
     {
         "distributed.scheduler.allowed-failures": RETRIES,  # how many workers may die of one job
+        "distributed.admin.low-level-log-length": 0,  # or the last messages, submissions and all, stay in memory
         "distributed.admin.large-graph-warning-threshold": "1GB",  # submissions travel with their jobs
     }
 )

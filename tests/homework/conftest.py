@@ -144,7 +144,7 @@ def eventually(condition: Callable, seconds: float = 30, pause: float = 0.02):
     return found
 
 
-# --- what a command leaves behind ------------------------------------------------------------------------------------------------
+# --- what a command leaves behind --------------------------------------------------------------------------------------------
 
 
 class Traces:
@@ -192,8 +192,8 @@ class Traces:
 
 def _told(process: psutil.Process) -> str:
     try:
-        return f"{process.pid}: {' '.join(process.cmdline())[:200]}"
-    except psutil.NoSuchProcess:
+        return f"{process.pid}, {process.status()}, {process.name()} of {process.ppid()}: {' '.join(process.cmdline())[:200]}"
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return f"{process.pid}, ended by now"
 
 

@@ -1,6 +1,6 @@
 """What the command refuses, and how it says so; names of all kinds; who hands in late, and who not at all."""
 
-import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def edit(path: Path, name: str, source: str) -> None:
     nbformat.write(notebook, path)
 
 
-# --- refused -----------------------------------------------------------------------------------------------------------------
+# --- refused -------------------------------------------------------------------------------------------------------------
 
 
 def test_an_inbox_that_is_missing(course, refused):
@@ -147,7 +147,7 @@ def test_unknown_words_show_the_usage(course, capsys):
     assert "usage: course-grade" in capsys.readouterr().err
 
 
-# --- without bubblewrap ------------------------------------------------------------------------------------------------------
+# --- without bubblewrap --------------------------------------------------------------------------------------------------
 
 
 def without_bubblewrap() -> str:
@@ -170,7 +170,7 @@ def test_trusted_notebooks_are_graded_without_bubblewrap_when_told_so_in_so_many
     assert course.table.loc["ada", list(toy.POINTS)].to_dict() == toy.POINTS
 
 
-# --- a class with odd names, late and absent students ---------------------------------------------------------------------------
+# --- a class with odd names, late and absent students ------------------------------------------------------------------------
 
 LATE = """
 from datetime import timedelta
@@ -277,7 +277,11 @@ def test_help_names_every_option(course, capsys):
         assert option in said
 
 
-def test_the_command_is_installed(course):
-    hand_in(course, "ada", toy.answered())
+def test_the_command_is_installed(tmp_path):
     script = Path(sys.executable).with_name("course-grade")
-    assert os.access(script, os.X_OK)
+    done = subprocess.run(
+        [script, tmp_path / "nowhere", "--out", tmp_path / "out"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "nowhere is no folder" in done.stderr
+    assert "Traceback" not in done.stderr

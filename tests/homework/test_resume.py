@@ -55,7 +55,7 @@ def pages(run: Run) -> list:
 
 @contextlib.contextmanager
 def reading(run: Run) -> Iterator[list[str]]:
-    """Read the files of a run all the time, as an instructor with an impatient spreadsheet might; what could not be understood."""
+    """Read the files of a run all the time, as an impatient spreadsheet might; gives what could not be understood."""
     broken, ended = [], threading.Event()
 
     def read(path, understand: Callable) -> None:

@@ -1,5 +1,6 @@
 """The gradebook in PostgreSQL, and grading on Dask workers, one of which is killed."""
 
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -16,11 +17,11 @@ from distributed import Client
 from nbgrader.api import Gradebook
 
 from tests.homework import toy
-from tests.homework.conftest import Run, eventually, hand_in, make_course
+from tests.homework.conftest import Run, eventually, make_course
 
 HALF = "def scale(numbers, factor):\n    return [number * abs(factor) for number in numbers]"
 WRONG = "def scale(numbers, factor):\n    return 0"
-SLOW = f"import time\ntime.sleep(4)\n{toy.RIGHT}"
+SLOW = f"import time\ntime.sleep(2.5)\n{toy.RIGHT}"
 POINTS = {"a_slow": "6", "half": "4", "right": "6", "wrong": "2", "unreadable": "0", **{f"student_{n}": "6" for n in range(4)}}
 
 
@@ -116,7 +117,6 @@ def test_run_again_changes_nothing_in_postgresql(in_postgres, postgres):
     [
         ("postgresql+psycopg://nobody@/grades?host=/nowhere", "/nowhere"),
         ("postgresql+psycopg://{user}@/unknown?host={host}", '"unknown" does not exist'),
-        ("postgresql://somebody@localhost/grades", "postgresql+psycopg"),
         ("oracle://somebody@localhost/grades", "oracle"),
         ("grades", "grades"),
     ],
@@ -138,7 +138,7 @@ def test_a_password_is_not_told(tmp_path, bubblewrap, capsys):
     assert "verysecret" not in capsys.readouterr().err
 
 
-# --- Dask ----------------------------------------------------------------------------------------------------------------------
+# --- Dask --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +176,10 @@ def killed(tmp_path_factory, local, dask, traces):
         for process in (processes["one"], processes["two"]):
             children = psutil.Process(process.pid).children(recursive=True)
             for child in children:
-                if "launch.py" in " ".join(child.cmdline()) and time.time() - child.create_time() > 2:
-                    run.worker = process
-                    return children
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if "launch.py" in " ".join(child.cmdline()) and time.time() - child.create_time() > 1.5:
+                        run.worker = process
+                        return children
         return []
 
     try:
@@ -232,7 +233,8 @@ def test_workers_that_stop_leave_nothing(killed, dask, traces, calling_nobody):
 def test_no_scheduler_at_the_address(calling_nobody):
     out, said = calling_nobody.process.communicate(timeout=100)
     assert calling_nobody.process.returncode == 2, out + said
-    assert "No Dask scheduler answers at tcp://127.0.0.1:9" in said
+    assert "No Dask scheduler" in said
+    assert "tcp://127.0.0.1:9" in said
     assert "Traceback" not in said
     assert not (calling_nobody.out / "grades.csv").exists()
 
