@@ -6,3 +6,8 @@ asked), `intake` (a submission becomes our notebook with the student's answers),
 (compares values outside the kernel), `job` (all of that for one student, without side effects), `workers` (many jobs at
 once), `gradebook` (the only place that writes), `cli`. `probe` is what hidden tests call inside a kernel.
 """
+
+import sys
+
+# jsonschema, which reads notebooks' schema, would compile a grammar for addresses that no notebook has: a second a process.
+sys.modules.setdefault("rfc3987_syntax", None)

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 from nbgrader import utils
+from nbgrader.preprocessors import ClearHiddenTests
 
 
 class AssignmentError(ValueError):
@@ -38,11 +40,27 @@ class Assignment:
             except Exception as error:
                 raise AssignmentError(f"{path} is no notebook: {error}") from error
         made = cls(source.stem, *notebooks)
-        if list(made.cells(made.source)) != list(made.cells(made.release)):
-            raise AssignmentError(f"{source.name} and {release.name} have different nbgrader cells: run `make release`.")
+        if differ := made._out_of_step():
+            raise AssignmentError(f"{release} is not what {source} releases ({', '.join(differ)}): run `make release`.")
         if not made.tests:
             raise AssignmentError(f"{source.name} has no autograded cell (grade, not solution).")
         return made
+
+    def _out_of_step(self) -> list[str]:
+        """Cells that were not released as they are now; what stands for a solution is not compared."""
+        stripped, _ = ClearHiddenTests()(deepcopy(self.source), {})
+        ours, theirs = (
+            {cell.id: (cell.metadata.get("nbgrader", {}), cell) for cell in notebook.cells}
+            for notebook in (stripped, self.release)
+        )
+        differ = sorted(ours.keys() ^ theirs.keys())
+        for name in ours.keys() & theirs.keys():
+            (about, cell), (about_then, cell_then) = ours[name], theirs[name]
+            keys = ("grade_id", "grade", "solution", "task", "points")
+            same = all(about.get(key) == about_then.get(key) for key in keys) and cell.cell_type == cell_then.cell_type
+            if not same or not (utils.is_solution(cell) or cell.source.strip() == cell_then.source.strip()):
+                differ.append(about.get("grade_id") or name)
+        return differ
 
     @staticmethod
     def cells(notebook: NotebookNode) -> dict[str, NotebookNode]:

@@ -1,8 +1,8 @@
 """The command `course-grade`."""
 
 import argparse
+import csv
 import json
-import os
 import secrets
 import sys
 from collections.abc import Iterator
@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dateutil.parser
-import pandas as pd
+from sqlalchemy import make_url
 from tqdm import tqdm
+from traitlets import TraitError
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from course_grade import intake, job, sandbox
 from course_grade.assignment import Assignment, AssignmentError
+from course_grade.execute import SandboxExecute
 from course_grade.gradebook import Book, write
 from course_grade.workers import Job, Workers, WorkersError, cores
 
@@ -87,21 +89,23 @@ def grade(options: argparse.Namespace) -> list[str]:
         print("WITHOUT SANDBOX: every notebook can read, change and send away whatever you can.", file=sys.stderr)
     elif options.scheduler is None:
         sandbox.require()
+    settings = read_settings(config, options.profile)
     timestamps = read_columns(options.timestamps, "student", "timestamp") if options.timestamps else {}
     due = moment(options.due) if options.due else None
     handed_in = {student: moment(when) for student, when in timestamps.items()}
     students = find_students(options.inbox, read_columns(options.roster, "student") if options.roster else {})
     if not students:
         raise UsageError(f"{options.inbox} holds no <student>.ipynb.")
+    sandbox.tidy()
     with open_book(options, assignment, config) as book:
         book.prepare(due)
         seed = seed_of(options.out, assignment, options.fresh)
-        settings = dict(config.SandboxExecute) | {"profile": options.profile}
         plan = job.Plan(assignment, seed=seed, settings=settings, sandboxed=not options.unsafe)
         waiting = {student: path for student, path in students.items() if not is_done(book, plan, student, path)}
         failed = grade_all(options, plan, book, waiting, handed_in) if waiting else []
-        for student in students:
-            book.feedback(student)  # a grade given by hand since the last run
+        for student in students.keys() - waiting.keys():  # what has changed since the last run: a time, a grade given by hand
+            book.set_time(student, handed_in.get(student))
+            book.feedback(student)
         table = book.write_table()
         book.write_formgrader_config()
     count = len(students) - len(failed)
@@ -137,7 +141,6 @@ def grade_all(
                 digests[student] = digest_of(plan, content)
                 yield student, job.grade, (solved, content)
 
-    sandbox.tidy()
     with Workers(options.jobs, options.scheduler) as workers:
         ((_, solved),) = workers.run([("solution", job.solve, (plan,))])
         if isinstance(solved, Exception):
@@ -145,6 +148,7 @@ def grade_all(
         with tqdm(total=len(waiting), unit="notebook", desc="grading", file=sys.stderr) as bar:
             for student, result in workers.run(jobs()):
                 save(student, result)
+    sandbox.tidy()
     return failed
 
 
@@ -165,21 +169,60 @@ def read_config(path: Path) -> Config:
         raise UsageError(f"{path} is broken, and nothing is graded without it: {first_line(error)}") from error
 
 
-def read_columns(path: Path, key: str, value: str | None = None) -> dict[str, str]:
-    """A column, or two, of a CSV file as text; a list of one column needs no heading.
+def read_settings(config: Config, profile: str) -> dict:
+    """Settings of the executor and limits of the sandbox, from the configuration.
 
     Raises:
-        UsageError: the file or a column is missing.
+        UsageError: a name or a value that would have no effect, or another one than meant.
+    """
+    settings = dict(config.SandboxExecute) | {"profile": profile}
+    known = sorted(SandboxExecute.class_trait_names(config=True))
+    limits = sandbox.launcher().LIMITS
+    if unknown := sorted(settings.keys() - set(known)):
+        raise UsageError(f"c.SandboxExecute.{unknown[0]} is no setting. Known: {', '.join(known)}.")
+    for name, value in settings.get("limits", {}).items():
+        if name not in limits or type(value) is not int or value <= 0:
+            raise UsageError(
+                f"c.SandboxExecute.limits[{name!r}] = {value!r}: limits are whole numbers for {', '.join(limits)}."
+            )
+    try:
+        SandboxExecute(**settings)
+    except TraitError as error:
+        raise UsageError(f"c.SandboxExecute: {error}") from error
+    return settings
+
+
+def read_columns(path: Path, key: str, value: str | None = None) -> dict[str, str]:
+    """A column, or two, of a CSV file; a list of one column needs no heading.
+
+    Raises:
+        UsageError: the file or a column is missing, or what stands in column ``key`` can be no student.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        if value is None and key not in table.columns and len(table.columns) == 1:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", names=[key])
-        return dict(zip(table[key], table[value or key], strict=True))
-    except KeyError as error:
-        raise UsageError(f"{path} has no column {error}.") from error
-    except (OSError, ValueError) as error:
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read: {first_line(error)}") from error
+    rows = [row for row in rows if any(row)]
+    head = rows[0] if rows else []
+    if value is None and key not in head and len(head) == 1:
+        rows.insert(0, [key])
+    elif missing := [name for name in (key, value) if name is not None and name not in head]:
+        raise UsageError(f"{path} has no column {missing[0]!r}.")
+    columns = [rows[0].index(name) for name in (key, value or key)]
+    found = {}
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(rows[0]):
+            raise UsageError(f"{path}, row {number}: {len(row)} columns instead of {len(rows[0])}.")
+        name, content = (row[column].strip() for column in columns)
+        if name != student_name(name) or name.startswith(".") or not name:
+            raise UsageError(f"{path}, row {number}: {name!r} is no name of a student.")
+        found[name] = content
+    return found
+
+
+def student_name(name: str) -> str:
+    """A name that can be a folder and a key of the gradebook."""
+    return "".join(letter if letter.isprintable() and letter != "/" else "_" for letter in name)[:NAME_LIMIT]
 
 
 def moment(text: str) -> datetime:
@@ -202,7 +245,7 @@ def find_students(inbox: Path, roster: dict[str, str]) -> dict[str, Path | None]
     for path in sorted(inbox.glob("*.ipynb")):
         if not path.name.startswith("."):
             # A file name is a student's too: it must not stop the others.
-            name = "".join(letter if letter.isprintable() else "_" for letter in path.stem)[:NAME_LIMIT]
+            name = student_name(path.stem)
             while name in found:
                 name += "_"
             found[name] = path
@@ -217,12 +260,12 @@ def open_book(options: argparse.Namespace, assignment: Assignment, config: Confi
     Raises:
         UsageError: it cannot be opened.
     """
-    # nbgrader calls alembic by its name.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     try:
         return Book(options.out, assignment, options.gradebook, config)
     except Exception as error:
-        raise UsageError(f"The gradebook {options.gradebook or options.out} cannot be opened: {first_line(error)}") from error
+        url = make_url(options.gradebook or f"sqlite:///{options.out}")
+        reason = first_line(error).replace(url.password or "\0", "***")
+        raise UsageError(f"The gradebook {url.render_as_string()} cannot be opened: {reason}") from error
 
 
 def seed_of(out: Path, assignment: Assignment, fresh: bool) -> int:

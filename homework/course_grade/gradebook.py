@@ -19,11 +19,15 @@ from datetime import datetime
 from pathlib import Path
 
 import nbformat
+import nbgrader.api
+from alembic.script import ScriptDirectory
 from nbconvert.exporters import HTMLExporter
+from nbformat import NotebookNode
 from nbgrader import utils
-from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.api import Grade, Gradebook, MissingEntry
 from nbgrader.converters import GenerateFeedback
 from nbgrader.coursedir import CourseDirectory
+from nbgrader.dbutil import ALEMBIC_DIR
 from nbgrader.preprocessors import AssignLatePenalties, GetGrades, SaveAutoGrades, SaveCells
 from sqlalchemy import URL
 from sqlalchemy.exc import SAWarning
@@ -34,6 +38,8 @@ from course_grade.job import Result
 
 # nbgrader builds rows in an order that SQLAlchemy remarks on, once a student.
 warnings.filterwarnings("ignore", category=SAWarning, module="nbgrader")
+# For each new gradebook nbgrader starts the command `alembic`, to ask what its own folder says: that takes seconds.
+nbgrader.api.get_alembic_version = lambda: ScriptDirectory(ALEMBIC_DIR).get_current_head()
 QUIET = logging.getLogger("course_grade.nbgrader")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
@@ -106,30 +112,55 @@ class Book:
         """Write a student's points into the gradebook, then the graded notebook. Grades given by hand stay."""
         notebook = nbformat.reads(result.notebook, as_version=4)
         notebook.metadata["course_grade"] = {"digest": digest, "notes": list(result.notes)}
-        self._enter(student, timestamp)
-        resources = self._resources(student)
-        SaveAutoGrades(log=QUIET).preprocess(notebook, resources)
-        AssignLatePenalties(parent=None, log=QUIET, config=self.config).preprocess(notebook, resources)
+        self._enter(student)
+        judged = self._judged(student, notebook)
+        SaveAutoGrades(log=QUIET).preprocess(notebook, self._resources(student))
         self.gradebook.db.expire_all()
+        for grade in self._grades(student):
+            if grade.name in judged:  # nbgrader would have a person look again
+                grade.needs_manual_grade = False
+        self.gradebook.db.commit()
+        self.set_time(student, timestamp)
         write(self.path(student), nbformat.writes(notebook).encode())
+
+    def _judged(self, student: str, notebook: NotebookNode) -> set[str]:
+        """Graded cells that a person has judged, and that look as they did then."""
+        done = {
+            grade.name for grade in self._grades(student) if grade.manual_score is not None and not grade.needs_manual_grade
+        }
+        if not done:
+            return done
+        then, now = (Assignment.cells(n) for n in (nbformat.read(self.path(student), as_version=4), notebook))
+        looks = ("cell_type", "source", "outputs", "attachments")
+        return {name for name in done if all(then[name].get(key) == now[name].get(key) for key in looks)}
+
+    def set_time(self, student: str, timestamp: datetime | None) -> None:
+        """Note when a student handed in, if that is known, and what being late costs."""
+        if timestamp is not None:
+            self.gradebook.update_or_create_submission(self.assignment.name, student, timestamp=timestamp)
+            self.gradebook.db.commit()
+        nothing = nbformat.v4.new_notebook()
+        AssignLatePenalties(parent=None, log=QUIET, config=self.config).preprocess(nothing, self._resources(student))
+        self.gradebook.db.expire_all()
 
     def save_nothing(self, student: str, reason: str, digest: str) -> None:
         """A student whose submission could not be read gets 0 points and the reason."""
         notebook = deepcopy(self.assignment.release)
         notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"**Nothing could be graded:** {reason}."))
         notebook.metadata["course_grade"] = {"digest": digest, "notes": [reason]}
-        submission = self._enter(student, None)
-        for grade in submission.notebooks[0].grades:
+        self._enter(student)
+        for grade in self._grades(student):
             grade.auto_score, grade.needs_manual_grade = 0, False
         self.gradebook.db.commit()
         write(self.path(student), nbformat.writes(notebook).encode())
 
-    def _enter(self, student: str, timestamp: datetime | None):
+    def _enter(self, student: str) -> None:
         self.gradebook.update_or_create_student(student)
-        keywords = {"timestamp": timestamp} if timestamp else {}
-        submission = self.gradebook.update_or_create_submission(self.assignment.name, student, **keywords)
+        self.gradebook.update_or_create_submission(self.assignment.name, student)
         self.gradebook.db.commit()
-        return submission
+
+    def _grades(self, student: str) -> list[Grade]:
+        return list(self.gradebook.find_submission(self.assignment.name, student).notebooks[0].grades)
 
     # --- feedback ------------------------------------------------------------------------------------------------------------
 

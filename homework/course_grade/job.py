@@ -1,5 +1,6 @@
 """Grade one student: a pure function of the plan and the bytes that were handed in, so that it can run anywhere and again."""
 
+import atexit
 import hashlib
 import json
 from copy import deepcopy
@@ -43,6 +44,8 @@ def _warmed(plan: Plan) -> sandbox.Warm | None:
     if not plan.sandboxed or not plan.modules:
         return None
     if _warm is None or not _warm.alive():
+        sandbox.tidy()  # this may be a machine on which nothing but workers run
+        atexit.register(cool)
         _warm = sandbox.Warm(list(plan.modules), plan.seed)
     return _warm
 

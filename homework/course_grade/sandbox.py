@@ -1,5 +1,6 @@
 """Kernels in the sandbox of kernels/sandbox, cold or from a warm process."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -9,7 +10,9 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
+import psutil
 import zmq.asyncio
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
@@ -66,16 +69,27 @@ def _memory() -> Path:
 
 
 def tidy() -> None:
-    """Remove what graders of this user that were killed have left: folders of sockets, control groups."""
+    """Remove what killed graders of this user have left: half-made sandboxes, folders of sockets, control groups."""
     for path in _memory().glob(f"{PREFIX}*"):
-        process = path.name.removeprefix(PREFIX).partition("-")[0]
-        if not Path("/proc", process).exists() and os.getuid() in (0, path.stat().st_uid):  # a kernel owns its folder
+        ours = os.getuid() in (0, path.stat().st_uid)  # a kernel of root's owns its folder
+        if ours and not psutil.pid_exists(int(path.name.removeprefix(PREFIX).partition("-")[0])):
+            for process in psutil.process_iter():
+                # bwrap, when its parent is killed in its first milliseconds, waits for it for ever.
+                with contextlib.suppress(psutil.Error):
+                    if any(word.startswith(str(path)) for word in process.cmdline()):
+                        process.kill()
             shutil.rmtree(path, ignore_errors=True)
+    launch = launcher()
+    for parent, _ in launch.own_groups():
+        launch.sweep(parent, patience=2.0)
+
+
+def launcher() -> ModuleType:
+    """kernels/sandbox/launch.py as a module, for its limits and for tidying up."""
     spec = importlib.util.spec_from_file_location("course_grade_launch", KERNELS / "sandbox" / "launch.py")
-    launcher = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(launcher)
-    for parent, _ in launcher.own_groups():
-        launcher.sweep(parent)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Warm:

@@ -9,9 +9,9 @@ from itertools import islice
 import dask
 from distributed import Client, Future, LocalCluster, as_completed
 
-from course_grade import sandbox
 from course_grade.assignment import AssignmentError
 from course_grade.intake import IntakeError
+from course_grade.job import cool
 
 RETRIES = 2
 Job = tuple[str, Callable, tuple]  # name, function, arguments
@@ -38,14 +38,15 @@ class Workers:
 
     def __enter__(self) -> "Workers":
         with ExitStack() as stack:
+            stack.callback(cool)
             where = self.address
             if where is None:
-                stack.callback(sandbox.tidy)
                 scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="course-grade-dask-"))
                 where = stack.enter_context(
                     LocalCluster(
                         n_workers=self.jobs,
                         threads_per_worker=1,
+                        processes=self.jobs > 1,  # one at a time needs no process of its own: it starts sooner
                         memory_limit=0,  # kernels hold what is large, and the sandbox bounds them
                         dashboard_address="127.0.0.1:0",  # any free port, for this machine alone
                         local_directory=scratch,
@@ -53,8 +54,8 @@ class Workers:
                     )
                 )
             try:
-                self.client = stack.enter_context(Client(where, timeout=30, set_as_default=False))
-                self.client.wait_for_workers(1, timeout=60)
+                self.client = stack.enter_context(Client(where, timeout=10, set_as_default=False))
+                self.client.wait_for_workers(1, timeout=30)
             except (OSError, TimeoutError, ValueError) as error:
                 raise WorkersError(f"No Dask scheduler with workers answers at {where}: {error}") from error
             self._stack = stack.pop_all()

@@ -216,23 +216,23 @@ def own_groups(root: Path = CGROUPS) -> list[tuple[Path, list[str]]]:
     return [(folder, controllers) for folder, controllers in folders if controllers]
 
 
-def sweep(parent: Path) -> None:
-    """Remove groups whose launcher is gone, with what is left in them: bwrap, killed while it starts, may leave a half."""
+def sweep(parent: Path, patience: float = 0.0) -> None:
+    """Remove groups whose launcher is gone, waiting so many seconds for each until its last process has left."""
     for group in parent.glob("course-grade-*"):
         if not Path("/proc", group.name.split("-")[2]).exists():
-            with contextlib.suppress(OSError):
-                for process in (group / "cgroup.procs").read_text().split():
-                    os.kill(int(process), signal.SIGKILL)
-            remove([group])
+            remove([group], patience)
 
 
-def remove(groups: list[Path]) -> list[Path]:
+def remove(groups: list[Path], patience: float = 0.0) -> list[Path]:
     for group in groups:
-        for _ in range(20):  # a killed process takes a moment to leave
+        deadline = time.monotonic() + patience
+        while True:
             try:
                 group.rmdir()
                 break
             except OSError:
+                if time.monotonic() >= deadline:
+                    break
                 time.sleep(0.01)
     return []
 
