@@ -2,11 +2,15 @@
 
 import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 
-import nbformat
-from nbformat import NotebookNode
+# jsonschema, which reads notebooks' schema, would compile a grammar for addresses that no notebook has: a second a process.
+sys.modules.setdefault("rfc3987_syntax", None)
+
+import nbformat  # noqa: E402
+from nbformat import NotebookNode  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dateutil.parser
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 from tqdm import tqdm
 from traitlets import TraitError
 from traitlets.config import Config
@@ -261,11 +262,15 @@ def open_book(options: argparse.Namespace, assignment: Assignment, config: Confi
         UsageError: it cannot be opened.
     """
     try:
-        return Book(options.out, assignment, options.gradebook, config)
+        url = make_url(options.gradebook) if options.gradebook else None
+    except ArgumentError as error:
+        raise UsageError(f"--gradebook is no URL; write it as in postgresql+psycopg://user@host/grades. ({error})") from error
+    try:
+        return Book(options.out, assignment, url, config)
     except Exception as error:
-        url = make_url(options.gradebook or f"sqlite:///{options.out}")
-        reason = first_line(error).replace(url.password or "\0", "***")
-        raise UsageError(f"The gradebook {url.render_as_string()} cannot be opened: {reason}") from error
+        shown = url.render_as_string() if url else options.out
+        reason = first_line(error).replace(url.password or "\0" if url else "\0", "***")
+        raise UsageError(f"The gradebook {shown} cannot be opened: {reason}") from error
 
 
 def seed_of(out: Path, assignment: Assignment, fresh: bool) -> int:

@@ -48,11 +48,12 @@ QUIET.propagate = False
 class Book:
     """The gradebook of one assignment, and the folder with what belongs to it."""
 
-    def __init__(self, folder: Path, assignment: Assignment, url: str | None = None, config: Config | None = None) -> None:
+    def __init__(self, folder: Path, assignment: Assignment, url: URL | None = None, config: Config | None = None) -> None:
         self.folder = folder
         self.assignment = assignment
         database = str((folder / "gradebook.db").resolve())
-        self.url = url or URL.create("sqlite", database=database, query={"timeout": "60"}).render_as_string()
+        url = url or URL.create("sqlite", database=database, query={"timeout": "60"})
+        self.url = url.render_as_string(hide_password=False)
         self.config = config or Config()
         folder.mkdir(parents=True, exist_ok=True)
         self.gradebook = Gradebook(self.url)

@@ -70,16 +70,16 @@ def _memory() -> Path:
 
 def tidy() -> None:
     """Remove what killed graders of this user have left: half-made sandboxes, folders of sockets, control groups."""
+    launch = launcher()
     for path in _memory().glob(f"{PREFIX}*"):
         ours = os.getuid() in (0, path.stat().st_uid)  # a kernel of root's owns its folder
-        if ours and not psutil.pid_exists(int(path.name.removeprefix(PREFIX).partition("-")[0])):
+        if ours and not launch.alive(path.name.removeprefix(PREFIX).partition("-")[0]):
             for process in psutil.process_iter():
                 # bwrap, when its parent is killed in its first milliseconds, waits for it for ever.
                 with contextlib.suppress(psutil.Error):
                     if any(word.startswith(str(path)) for word in process.cmdline()):
                         process.kill()
             shutil.rmtree(path, ignore_errors=True)
-    launch = launcher()
     for parent, _ in launch.own_groups():
         launch.sweep(parent, patience=2.0)
 

@@ -166,9 +166,10 @@ def solutions_from_the_disk(inbox, file):
     code = """
 import os, sys
 found = []
-for folder, _, names in os.walk("/"):
+for folder, folders, names in os.walk("/"):
+    folders[:] = [name for name in folders if os.path.join(folder, name) not in ("/proc", "/usr", sys.prefix, sys.base_prefix)]
     for name in names:
-        if name.endswith((".ipynb", ".csv", ".db", ".json")) and not folder.startswith(("/proc", "/usr", sys.prefix, sys.base_prefix)):
+        if name.endswith((".ipynb", ".csv", ".db", ".json")):
             text = open(os.path.join(folder, name), errors="replace").read()
             found += [os.path.join(folder, name)] * ("BEGIN " + "SOLUTION" in text or "test-scale" in text)
 print("FOUND", found)
@@ -205,7 +206,7 @@ for path in ({str(inbox / "honest.ipynb")!r}, {str(inbox.parent / "out" / "grade
 def network(inbox, file):
     code = f"""
 import socket
-for family, address in ((socket.AF_INET, ("127.0.0.1", {os.environ.get("COURSE_TEST_PORT", "9")})), (socket.AF_INET, ("1.1.1.1", 53))):
+for address in (("127.0.0.1", {os.environ.get("COURSE_TEST_PORT", "9")}), ("1.1.1.1", 53)):
     try:
         socket.create_connection(address, timeout=2).send(b"hello")
         print("CONNECTED")
@@ -420,7 +421,7 @@ def hidden_tests_in_its_outputs(inbox, file):
     hand_in(made, file)
 
 
-# --- files that are no submissions ---------------------------------------------------------------------------------------------
+# --- files that are no submissions --------------------------------------------------------------------------------------------
 
 
 @attack(note="not a readable notebook")
@@ -495,7 +496,7 @@ def another_notebook(inbox, file):
     hand_in(nbformat.v4.new_notebook(cells=[new_code_cell("print('hello')"), new_markdown_cell("# Other")]), file)
 
 
-# --- honest notebooks that plain nbgrader punishes ---------------------------------------------------------------------------------
+# --- honest notebooks that plain nbgrader punishes ----------------------------------------------------------------------------
 
 
 @attack(scale="4", total="2")
@@ -543,9 +544,12 @@ def honest_with_a_cell_deleted(inbox, file):
 
 @attack(scale="4", total="2")
 def honest_with_warnings(inbox, file):
-    code = f"""
-import sys, warnings, logging
-{toy.RIGHT.replace("    return", "    warnings.warn('careful')" + chr(10) + "    print('hm', file=sys.stderr)" + chr(10) + "    return")}
+    code = """
+import sys, warnings
+def scale(numbers, factor):
+    warnings.warn("careful")
+    print("hm", file=sys.stderr)
+    return [number * factor for number in numbers]
 """
     hand_in(notebook(code, toy.RIGHT_TOTAL), file)
 

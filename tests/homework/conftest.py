@@ -33,6 +33,7 @@ from tests.homework import toy
 IN_CI = bool(os.environ.get("CI")) or bool(os.environ.get("COURSE_CI"))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Tests that share a grading run go to one worker, or each worker would grade everything."""
     for item in items:
@@ -122,7 +123,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def left_behind(run: Run) -> list[str]:
-    """Processes, folders of sockets and control groups of a run that has ended; other graders may be at work at the same time."""
+    """Processes, folders of sockets and control groups of a run that has ended; other graders may be at work meanwhile."""
     label = str(json.loads((run.out / "run.json").read_text(encoding="utf-8"))["seed"])
     ours = re.compile(rf"COURSE_GRADE_SEED={label}\b|/course-grade-\d+-{label}-")
     left = [str(path) for path in Path("/dev/shm").glob(f"course-grade-*-{label}-*")]

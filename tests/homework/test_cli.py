@@ -109,6 +109,8 @@ def test_a_given_cell_that_differs_between_source_and_release(course, refused):
     ],
 )
 def test_a_solution_that_fails_its_own_tests(course, refused, cell, source, words):
+    if cell == "test-total":
+        source = f"### BEGIN HIDDEN TESTS\n{source}\n### END HIDDEN TESTS"
     edit(course.course / "source" / "toy" / "toy.ipynb", cell, source)
     said = refused()
     assert "test-total" in said

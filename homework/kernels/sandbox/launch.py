@@ -219,8 +219,16 @@ def own_groups(root: Path = CGROUPS) -> list[tuple[Path, list[str]]]:
 def sweep(parent: Path, patience: float = 0.0) -> None:
     """Remove groups whose launcher is gone, waiting so many seconds for each until its last process has left."""
     for group in parent.glob("course-grade-*"):
-        if not Path("/proc", group.name.split("-")[2]).exists():
+        if not alive(group.name.split("-")[2]):
             remove([group], patience)
+
+
+def alive(process: str) -> bool:
+    """Whether a process is there; one that has ended, and that nobody has asked yet how, is not."""
+    try:
+        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def remove(groups: list[Path], patience: float = 0.0) -> list[Path]:
