@@ -33,14 +33,6 @@ from tests.homework import toy
 IN_CI = bool(os.environ.get("CI")) or bool(os.environ.get("COURSE_CI"))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Tests that share a grading run go to one worker, or each worker would grade everything."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def bubblewrap():
     """Without a sandbox nothing here can be tested: loud on a laptop, an error in CI."""
