@@ -144,6 +144,7 @@ def test_rank_0_alone_shows_a_bar(ranks):
 def test_rank_0_alone_writes_and_the_others_wait_for_it(ranks, alone):
     first, second, folder = ranks
     assert (first["written"]["writes"], second["written"]["writes"]) == (4, 0)
+    assert first["written"]["kept"] == second["written"]["kept"] == [2, 4]
     assert_equal(first["written"], second["written"])
     assert_equal(first["written"], first["even"])  # the second half went on from the file
     assert not list(folder.glob(".*"))

@@ -216,6 +216,10 @@ def after_fit(folder):
     }
 
 
+def epochs_in(path):
+    return len(torch.load(path, weights_only=True)["history"]["rows"])
+
+
 def printed(folder):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         trained(mlp(), loader(), progress=True)
@@ -223,8 +227,8 @@ def printed(folder):
 
 
 def written(folder):
-    """Each rank counts what it writes. The first write is slow, and the next run reads the file at once."""
-    real, writes = train.save_atomically, []
+    """Each rank counts what it writes. Writes are slow, and each rank looks into the file right after the run."""
+    real, writes, kept = train.save_atomically, [], []
 
     def slow(state, path):
         time.sleep(0.3)
@@ -237,6 +241,7 @@ def written(folder):
         for epochs in (2, 4):
             runtime.seed_everything(3)
             found = trained(mlp(), loader(), epochs=epochs, checkpoint=path)
+            kept.append(epochs_in(path))
     finally:
         train.save_atomically = real
     claims = record.Claims("99")
@@ -248,7 +253,7 @@ def written(folder):
     if runtime.rank() > 0:  # it would replace the file of rank 0
         claims.save()
     del os.environ["COURSE_RESULTS"]
-    return found | {"writes": len(writes)}
+    return found | {"writes": len(writes), "kept": kept}
 
 
 def one_at_a_time(folder):
@@ -281,7 +286,7 @@ def cases(folder):
 def killed(folder):
     """Rank 1 is killed in epoch 3, or, in a run that has got so far, in epoch 4; not when torchrun has started it again."""
     calls, path = [], folder / "run.pt"
-    done = len(torch.load(path, weights_only=True)["history"]["rows"]) if path.exists() else 0
+    done = epochs_in(path) if path.exists() else 0
     print(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}, rank {runtime.rank()}, after epoch {done}", flush=True)
     (folder / f"pid-{os.getpid()}").touch()
 
