@@ -31,8 +31,9 @@ def lost_workers_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        named = isinstance(error, dist.DistError) or re.search("gloo|nccl", str(error), re.IGNORECASE)
-        if runtime.world_size() == 1 or not named:
+        if runtime.world_size() == 1:
+            raise
+        if not isinstance(error, dist.DistError) and not re.search("gloo|nccl", str(error), re.IGNORECASE):
             raise
         raise LostWorkerError(
             f"rank {runtime.rank()} of {runtime.world_size()} lost contact with another worker, which was killed or failed: "

@@ -143,7 +143,7 @@ def fit(
     Under torchrun (``torchrun --nproc-per-node=4 lesson.py``) the workers share out each batch: batches, loss curve and
     weights are those of one process to float tolerance, the history is equal on all ranks, and rank 0 writes the checkpoint,
     which all machines must see. Random numbers drawn in the model (dropout) differ from rank to rank; ``batch_transform``
-    and ``extra_loss`` are the same on every rank.
+    and ``extra_loss`` are the same on every rank. A parameter must get a gradient in every step of the run or in none.
 
     Args:
         model: called as ``model(x)``. Left in evaluation mode, with the best weights under early stopping.

@@ -35,7 +35,7 @@ def torchrun(mode, folder, *options):
 
 
 def of_both_ranks(mode, folder):
-    return [torch.load(folder / f"{mode}-{rank}.pt", weights_only=False) for rank in (0, 1)]
+    return [torch.load(folder / f"{mode}-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 @pytest.fixture(scope="module")
