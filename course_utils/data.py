@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course_utils import parallel
+
 _HERE = Path(__file__).parent
 # A wheel carries the bundled files inside the package; a clone keeps them at its top.
 BUNDLED_DIR = _HERE / "_data" if (_HERE / "_data").is_dir() else _HERE.parent / "data"
@@ -197,11 +199,12 @@ def _load_published(name: str, root: Path) -> Dataset:
     published = getattr(datasets, class_name)
     place = f"the files that start with cifar-10 in {root}" if name == "cifar10" else f"the folder {root / class_name}"
     cure = f"Delete {place} and load it again with a network; the bundled sets need none ({', '.join(BUNDLED)})."
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        train, test = (published(str(root), train=part, download=True) for part in (True, False))
-    except Exception as error:  # network, disk, digest and half-written files each fail in their own way, with one cure
-        raise DataError(f"{class_name} could not be loaded ({type(error).__name__}: {error}). {cure}") from error
+    with parallel.in_turn():
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            train, test = (published(str(root), train=part, download=True) for part in (True, False))
+        except Exception as error:  # network, disk, digest and half-written files each fail in their own way, with one cure
+            raise DataError(f"{class_name} could not be loaded ({type(error).__name__}: {error}). {cure}") from error
     for file, digest in _IDX_SHA256.get(name, {}).items():
         if sha256(root / class_name / "raw" / file) != digest:
             raise DataError(f"{class_name}: the file {file} on disk is not the published one. {cure}")

@@ -110,10 +110,12 @@ class Claims:
             assert claim.holds, f"claim {name!r} of lesson {self.lesson} does not hold: {claim.values}, asked: {claim.rule}"
 
     def save(self) -> None:
-        """Write the claims to ``$COURSE_RESULTS/<profile>/<lesson>.json``; without that variable write nothing."""
+        """Write the claims to ``$COURSE_RESULTS/<profile>/<lesson>.json``; without that variable, or above rank 0, nothing."""
         folder = os.environ.get("COURSE_RESULTS")
         if not folder:
             print(f"{len(self.made)} claims measured (kept in a file by `make claims LESSON={self.lesson}`).")
+            return
+        if runtime.rank() > 0:
             return
         path = Path(folder) / runtime.profile() / f"{self.lesson}.json"
         content = {

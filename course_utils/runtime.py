@@ -1,4 +1,4 @@
-"""Where and how large a lesson runs: profile, budget, device, seeds, progress, and a check of the environment."""
+"""Where and how large a lesson runs: profile, budget, device, rank, seeds, progress, and a check of the environment."""
 
 import os
 import platform
@@ -35,8 +35,10 @@ def profile() -> str:
 def device() -> torch.device:
     """Device to train on: an accelerator under the ``gpu`` profile, the CPU under ``ci`` and ``cpu``.
 
+    Under torchrun each worker of a machine gets a GPU of its own, which becomes torch's current one.
+
     Raises:
-        RuntimeError: the profile is ``gpu`` and this machine has neither CUDA nor MPS.
+        RuntimeError: the profile is ``gpu`` and this machine has neither CUDA nor MPS, or fewer GPUs than workers.
     """
     if profile() != "gpu":
         return torch.device("cpu")
@@ -46,7 +48,27 @@ def device() -> torch.device:
             "COURSE_PROFILE is gpu, but torch sees no GPU here. In Colab choose Runtime > Change runtime type > GPU; "
             "elsewhere unset COURSE_PROFILE to run on the CPU."
         )
+    if name == "cuda" and world_size() > 1:
+        local, count = _from_torchrun("LOCAL_RANK", 0), torch.cuda.device_count()
+        if local >= count:
+            raise RuntimeError(f"this machine has {count} GPUs, one for each worker: use torchrun --nproc-per-node={count}.")
+        torch.cuda.set_device(local)
+        return torch.device("cuda", local)
     return torch.device(name)
+
+
+def rank() -> int:
+    """Number of this worker among those that torchrun started, from 0; without torchrun 0. Only rank 0 writes files."""
+    return _from_torchrun("RANK", 0)
+
+
+def world_size() -> int:
+    """How many workers torchrun started, over all machines; without torchrun 1."""
+    return _from_torchrun("WORLD_SIZE", 1)
+
+
+def _from_torchrun(name: str, otherwise: int) -> int:
+    return int(os.environ[name]) if "TORCHELASTIC_RUN_ID" in os.environ else otherwise
 
 
 def _accelerator() -> str | None:
@@ -117,10 +139,12 @@ def budget(*, ci: dict, cpu: dict, gpu: dict) -> SimpleNamespace:
 def progress(iterable: Iterable | None = None, description: str = "", total: int | None = None, show: bool = True) -> tqdm:
     """Progress bar in plain text on standard output: one look in JupyterLab, Colab, a terminal and a rendered page.
 
+    Under torchrun, rank 0 alone shows it.
+
     Widget bars would leave an empty "0%" behind in a saved page, and standard error would paint the bar red.
     """
     layout = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-    options = {"desc": description, "total": total, "disable": not show, "bar_format": layout}
+    options = {"desc": description, "total": total, "disable": not show or rank() > 0, "bar_format": layout}
     return tqdm(iterable, **options, file=sys.stdout, ncols=100, mininterval=0.5)
 
 

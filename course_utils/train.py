@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from course_utils import runtime
+from course_utils import parallel, runtime
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +120,7 @@ class History:
         return pd.DataFrame(self.rows, index=pd.RangeIndex(1, len(self.rows) + 1, name="epoch"))
 
 
+@parallel.lost_workers_named()
 def fit(
     model: nn.Module,
     train_loader: Iterable[tuple[Tensor, Tensor]],
@@ -138,6 +139,11 @@ def fit(
     checkpoint: str | Path | None = None,
 ) -> History:
     """Train ``model`` where its parameters are, and return what happened. Written out inline in lesson 00.
+
+    Under torchrun (``torchrun --nproc-per-node=4 lesson.py``) the workers share out each batch: batches, loss curve and
+    weights are those of one process to float tolerance, the history is equal on all ranks, and rank 0 writes the checkpoint,
+    which all machines must see. Random numbers drawn in the model (dropout) differ from rank to rank; ``batch_transform``
+    and ``extra_loss`` are the same on every rank. A parameter must get a gradient in every step of the run or in none.
 
     Args:
         model: called as ``model(x)``. Left in evaluation mode, with the best weights under early stopping.
@@ -166,6 +172,7 @@ def fit(
             ``val_loader``.
         NonFiniteLossError: the loss became NaN or infinite; a checkpoint keeps the last good epoch.
         CheckpointError: the checkpoint is damaged or of another model or optimizer.
+        LostWorkerError: under torchrun, another worker was killed or failed.
     """
     _check_arguments(epochs, val_loader, scheduler, schedule_every, early_stopping)
     run = _Run(model, train_loader, optimizer, loss, batch_transform, scheduler, schedule_every, extra_loss, amp)
@@ -173,6 +180,7 @@ def fit(
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
         run.load(path, early_stopping)
+    run.start_as_rank_0(path)
     first = len(history.rows) + 1
     steps = len(train_loader) if hasattr(train_loader, "__len__") else None
     total = None if steps is None else steps * max(0, epochs - first + 1)
@@ -184,12 +192,13 @@ def fit(
             try:
                 row = run.train_epoch(epoch, bar)
                 if val_loader is not None:
-                    row["val_loss"], row["val_accuracy"] = evaluate(model, val_loader, loss=loss, amp=amp)
+                    row["val_loss"], row["val_accuracy"] = evaluate(run.shared, val_loader, loss=loss, amp=amp)
                     _need_finite(row["val_loss"], f"the validation loss of epoch {epoch}")
             except NonFiniteLossError as error:
                 saved = f" {path} keeps epoch {epoch - 1}, the last good one." if path is not None and path.exists() else ""
                 raise NonFiniteLossError(f"{error}{saved}") from None
-            history.rows.append(row | {"seconds": time.perf_counter() - start})
+            row = parallel.from_first(row | {"seconds": time.perf_counter() - start})
+            history.rows.append(row)
             if scheduler is not None and schedule_every == "epoch":
                 # Only this scheduler wants to know how well it went.
                 plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
@@ -292,6 +301,7 @@ class _Run:
         self.device, self.conv = _layout(model)
         if self.conv:
             model.to(memory_format=torch.channels_last)
+        self.shared = parallel.shared_out(model)
         _use_fused_step(model, optimizer)
         precision = _precision(self.device, amp)
         self.autocast = _autocast(self.device, precision)
@@ -299,7 +309,7 @@ class _Run:
 
     def train_epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
         """One pass. Sums stay on the device and are read once, at the end: reading them at each step would stall a GPU."""
-        self.model.train()
+        self.shared.train()
         row = {"lr": float(self.optimizer.param_groups[0]["lr"])}
         losses, extras, correct, sizes = [], [], [], []
         to_labels = None
@@ -307,7 +317,7 @@ class _Run:
             x, y = _to(x, self.device, self.conv), y.to(self.device, non_blocking=True)
             inputs, targets = self.batch_transform(x, y) if self.batch_transform else (x, y)
             with self.autocast:
-                logits = self.model(inputs)
+                logits = self.shared(inputs)
             logits = logits.float()
             if step == 0:
                 _check_shapes(logits, targets)
@@ -354,20 +364,32 @@ class _Run:
         if self.history.best_epoch == last:
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
+    def start_as_rank_0(self, path: Path | None) -> None:
+        """Take over the random state of rank 0. Its weights have come already."""
+        if runtime.world_size() == 1:
+            return
+        epochs, state = parallel.from_first((len(self.history.rows), _random_state(self._generators())))
+        if epochs != len(self.history.rows):
+            raise CheckpointError(f"rank 0 goes on after epoch {epochs} of {path}: put it where all machines see it.")
+        state["cuda"] = state["cuda"][:1] * len(state["cuda"])  # rank 0 trains on the first
+        _set_random_state(state, self._generators())
+
     def save(self, path: Path) -> None:
-        save_atomically(
-            {
-                "kinds": self._kinds(),
-                "model": self.model.state_dict(),
-                "optimizer": _plain(self.optimizer.state_dict()),
-                "scheduler": None if self.scheduler is None else _plain(self.scheduler.state_dict()),
-                "scaler": self.scaler.state_dict(),
-                "best": self.best,
-                "history": vars(self.history),
-                "random": _random_state(self._generators()),
-            },
-            path,
-        )
+        if runtime.rank() == 0:
+            save_atomically(
+                {
+                    "kinds": self._kinds(),
+                    "model": self.model.state_dict(),
+                    "optimizer": _plain(self.optimizer.state_dict()),
+                    "scheduler": None if self.scheduler is None else _plain(self.scheduler.state_dict()),
+                    "scaler": self.scaler.state_dict(),
+                    "best": self.best,
+                    "history": vars(self.history),
+                    "random": _random_state(self._generators()),
+                },
+                path,
+            )
+        parallel.from_first(None)  # nobody goes on, and reads the file before it is there
 
     def load(self, path: Path, rule: EarlyStopping | None) -> None:
         cure = f"Delete {path} to start again, or give the run another checkpoint file."

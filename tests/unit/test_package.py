@@ -14,6 +14,7 @@ PACKAGE = Path(course_utils.__file__).parent
 # From the ground up: a room imports only rooms before it.
 FLOORS = [
     "runtime",
+    "parallel",
     "data",
     "audit",
     "wafers",
