@@ -6,6 +6,7 @@ is met. Run it on a machine that does nothing else: `make bench`, or `python ben
 
 import argparse
 import contextlib
+import copy
 import io
 import itertools
 import json
@@ -25,6 +26,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 import course_utils
@@ -126,6 +128,126 @@ def bare_loop(model: nn.Module, loader: data.TensorLoader, optimizer: torch.opti
             optimizer.step()
         rows.append((torch.stack(losses).sum().item() / count, torch.stack(correct).sum().item() / count))
     return rows
+
+
+def bound_rows(quick: bool) -> list[dict]:
+    """Images a second of `TensorLoader` as a share of what reading, converting, normalising and writing them takes at least."""
+    count, passes, rounds = (256, 1, 1) if quick else (8192, 10, 9)
+    x = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    y = torch.zeros(count, dtype=torch.int64)
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    loader = data.TensorLoader(x, y, 128, shuffle=True, batch_transform=augment.normalize(mean, std))
+    scale, shift = (1 / (255 * std)).view(3, 1, 1), (-mean / std).view(3, 1, 1)
+    room = torch.empty(128, 3, 32, 32)
+
+    def bound():
+        for batch in x.split(128):  # in their order, into memory that is there: no loader can do less
+            torch.addcmul(shift, batch.to(torch.float32), scale, out=room[: len(batch)])
+
+    found = ratios(lambda: [bound() for _ in range(passes)], lambda: [drain(loader) for _ in range(passes)], rounds)
+    note = f"images/s, {count} images of 3x32x32 in batches of 128; shuffled and normalised, against normalised in their order"
+    return [row("TensorLoader / copy and normalise alone", found, at_least=0.4, note=note)]
+
+
+def textbook_loop(model: nn.Module, loader: data.TensorLoader, optimizer: torch.optim.Optimizer) -> tuple[float, float]:
+    """An epoch as tutorials write it: in fp32, images as they come, two numbers read at each step."""
+    criterion = nn.CrossEntropyLoss()
+    model.train()
+    running_loss, correct, count = 0.0, 0, 0
+    for x, y in loader:
+        optimizer.zero_grad()
+        outputs = model(x)
+        loss = criterion(outputs, y)
+        loss.backward()
+        optimizer.step()
+        running_loss += loss.item() * len(y)
+        correct += (outputs.argmax(1) == y).sum().item()
+        count += len(y)
+    return running_loss / count, correct / count
+
+
+@torch.no_grad()
+def textbook_evaluation(model: nn.Module, loader: data.TensorLoader) -> tuple[float, float]:
+    """The same for evaluation."""
+    criterion = nn.CrossEntropyLoss()
+    model.eval()
+    running_loss, correct, count = 0.0, 0, 0
+    for x, y in loader:
+        outputs = model(x)
+        running_loss += criterion(outputs, y).item() * len(y)
+        correct += (outputs.argmax(1) == y).sum().item()
+        count += len(y)
+    return running_loss / count, correct / count
+
+
+def textbook_rows(quick: bool) -> list[dict]:
+    """Training and evaluation of whole networks: the textbook's loops over `fit` and `evaluate`; and the share of the peak."""
+    bf16 = train._precision(torch.device("cpu"), "auto") is torch.bfloat16
+    precision = "bfloat16" if bf16 else "float32"
+    fashion = data.load("fashion-small")
+    small = augment.normalize(fashion.mean, fashion.std)(fashion.train.x, None)[0]
+    large = F.pad(small, [2] * 4).expand(-1, 3, -1, -1).contiguous()
+    cases = (
+        ("ResNet-18, 32x32", ResNet18, large, 64 if quick else 256, 2.0 if bf16 else 1.1),
+        ("SmallCNN, 28x28", SmallCNN, small, 128 if quick else 4000, 1.1),
+    )
+    rounds = 1 if quick else 7
+    rows = []
+    for name, make, images, count, goal in cases:
+        loader = data.TensorLoader(images[:count], fashion.train.y[:count], 64)
+
+        def textbook(make=make, loader=loader):
+            model = seeded(make)
+            textbook_loop(model, loader, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=2e-4))
+
+        def with_fit(make=make, loader=loader):
+            model = seeded(make)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=2e-4)
+            train.fit(model, loader, optimizer=optimizer, epochs=1, progress=False)
+
+        note = f"{len(loader)} steps of 64 images; fit in {precision}, the textbook in float32"
+        found = ratios(textbook, with_fit, rounds)
+        rows.append(row(f"textbook training / fit, {name}", found, at_least=goal, note=note))
+        if make is not ResNet18:
+            continue
+        model, batches = seeded(make), len(loader)
+        work = flops_of_a_step(model, images[:64], fashion.train.y[:64]) * batches
+        matmuls, size = products(work, torch.bfloat16 if bf16 else torch.float32)
+        note = (
+            f"{work / 1e9 / batches:.0f} GFLOP a step of 64 images, against products of {size}x{size} matrices in {precision}"
+        )
+        rows.append(row(f"fit / matrix peak, {name}", ratios(matmuls, with_fit, rounds), at_least=0.2, note=note))
+        note = f"{batches} batches of 64 images; evaluate in {precision}, the textbook in float32"
+        trained = copy.deepcopy(model).to(memory_format=torch.channels_last)  # as `fit` leaves a model
+        found = ratios(partial(textbook_evaluation, model, loader), partial(train.evaluate, trained, loader), rounds)
+        rows.append(row(f"textbook evaluation / evaluate, {name}", found, at_least=2.5 if bf16 else 1.0, note=note))
+    return rows
+
+
+def seeded(make: Callable[[], nn.Module]) -> nn.Module:
+    """The same fresh model for both sides."""
+    torch.manual_seed(0)
+    return make()
+
+
+def flops_of_a_step(model: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Floating point operations of a forward and a backward pass, counted by torch."""
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(model(x), y).backward()
+    return counter.get_total_flops()
+
+
+def products(work: int, precision: torch.dtype, size: int = 2048) -> tuple[Callable[[], None], int]:
+    """A function that multiplies square matrices until ``work`` operations are done, and their size."""
+    left, right = (torch.randn(size, size, dtype=precision) for _ in range(2))
+    times, rest = divmod(work, 2 * size**3)
+
+    def multiply() -> None:
+        for _ in range(times):
+            left @ right
+        left[: max(1, round(rest / (2 * size**2)))] @ right
+
+    return multiply, size
 
 
 def fit_rows(quick: bool) -> list[dict]:
@@ -394,7 +516,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write (default: results/bench.json; none with --quick)")
     options = parser.parse_args()
     rows = []
-    measures = (loader_rows, fit_rows, transform_rows, together_rows, pseudo_rows, import_rows, iou_rows, detection_rows)
+    measures = (
+        loader_rows,
+        bound_rows,
+        textbook_rows,
+        fit_rows,
+        transform_rows,
+        together_rows,
+        pseudo_rows,
+        import_rows,
+        iou_rows,
+        detection_rows,
+    )
     for measure in measures:
         for found in measure(options.quick):
             rows.append(found)

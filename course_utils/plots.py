@@ -20,6 +20,7 @@ def style() -> None:
     plt.style.use("seaborn-v0_8-whitegrid")
     plt.rcParams |= {
         "axes.prop_cycle": cycler(color=PALETTE),
+        "font.sans-serif": ["DejaVu Sans", "sans-serif"],  # comes with matplotlib, and has every sign that lessons use
         "font.size": 12,
         "grid.linewidth": 1.0,
         "legend.frameon": True,

@@ -265,11 +265,14 @@ def _predict(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], amp: Amp
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     logits, targets = [], []
+    # The outermost autocast owns the cast copies of weights: with this one around, all batches share them.
+    keep_casts = torch.autocast(device.type, enabled=False)
     try:
-        for x, y in loader:
-            with autocast:
-                logits.append(model(_to(x, device, conv)).float())
-            targets.append(y.to(device, non_blocking=True))
+        with keep_casts:
+            for x, y in loader:
+                with autocast:
+                    logits.append(model(_to(x, device, conv)).float())
+                targets.append(y.to(device, non_blocking=True))
     finally:
         for module, training in modes:  # one by one: a part that was frozen in evaluation mode stays so
             module.training = training

@@ -183,14 +183,14 @@ print("FOUND", found)
 @attack()
 def writes_to_every_file_it_finds(inbox, file):
     code = f"""
-import os
+import itertools, os
 for root in ({str(inbox.parent)!r}, {str(Path.home())!r}, "/tmp", "/var", "/etc", "/usr", "/dev/shm"):
-    for folder, _, names in os.walk(root):
-        for name in names:
-            try:
-                open(os.path.join(folder, name), "w").write("gone")
-            except OSError:
-                pass
+    files = (os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
+    for path in itertools.islice(files, 500):
+        try:
+            open(path, "w").write("gone")
+        except OSError:
+            pass
 for path in ({str(inbox / "honest.ipynb")!r}, {str(inbox.parent / "out" / "gradebook.db")!r}):
     for act in (os.remove, lambda p: open(p, "w")):
         try:

@@ -179,6 +179,10 @@ class Traces:
         """Everything that is left, for a person to read; what is just ending gets a moment to do so."""
         end = time.monotonic() + 5
         while (left := [*self.processes(), *self.files()]) and time.monotonic() < end:
+            for orphan in psutil.Process().children():  # asked how they ended, as the system's first process asks orphans
+                with contextlib.suppress(ChildProcessError, psutil.NoSuchProcess):
+                    if orphan.status() == psutil.STATUS_ZOMBIE:
+                        os.waitpid(orphan.pid, os.WNOHANG)
             time.sleep(0.1)
         return [str(path) if isinstance(path, Path) else _told(path) for path in left]
 

@@ -20,6 +20,11 @@ def test_a_quick_run_writes_whole_rows(tmp_path):
     assert [name.split(" / ")[0] for name in names] == [
         "TensorLoader",
         "TensorLoader",
+        "TensorLoader",
+        "textbook training",
+        "fit",
+        "textbook evaluation",
+        "textbook training",
         "fit",
         "fit",
         "mixup of a batch",
