@@ -45,6 +45,7 @@ class SandboxExecute(Execute):
         self.nb, self.ended = nb, ""
         self.emitted: dict[int, list] = {}
         self.errors: dict[int, str] = {}
+        self.lost: list[str] = []  # cells whose output was too large
         self.reset_execution_trackers()
         asyncio.run(self._execute_all())
         return nb, resources
@@ -58,10 +59,7 @@ class SandboxExecute(Execute):
             try:
                 with said.open("wb") as log:
                     await self.km.start_kernel(env=variables, cwd=str(room), stdout=log, stderr=log)
-                self.kc = self.km.client()
-                self.kc.start_channels()
-                await self.kc.wait_for_ready(timeout=60)
-                self.kc.allow_stdin = False
+                await self._connect(timeout=60)
             except RuntimeError as error:
                 reason = said.read_text(errors="replace")[-300:].strip()
                 raise sandbox.SandboxError(f"The kernel did not start: {reason or error}") from error
@@ -89,9 +87,10 @@ class SandboxExecute(Execute):
                 self.ended = f"stopped: the kernel died in {self._name(cell)}"
                 return
             except CellTimeoutError:
-                if not await self._answers():
+                if not await self._connected_again():
                     self.ended = f"stopped: {self._name(cell)} could not be interrupted"
                     return
+                self.lost.append(self._name(cell))
             except Exception as error:  # messages are made by a student's code, and may be anything
                 self.ended = f"stopped: unreadable messages in {self._name(cell)} ({type(error).__name__})"
                 return
@@ -100,11 +99,24 @@ class SandboxExecute(Execute):
     def _name(cell: NotebookNode) -> str:
         return cell.metadata.get("nbgrader", {}).get("grade_id") or cell.metadata.get("course_grade", {}).get("name", cell.id)
 
-    async def _answers(self) -> bool:
-        """Whether the kernel still listens, after a cell whose end it never reported."""
+    async def _connect(self, timeout: float) -> None:
+        """Talk to the kernel, within the bounds of the manager's context.
+
+        Raises:
+            RuntimeError: it does not answer.
+        """
+        if self.kc is not None:
+            self.kc.stop_channels()
+        self.kc = self.km.client(context=self.km.context)
+        self.kc.start_channels()
+        await self.kc.wait_for_ready(timeout=timeout)
+        self.kc.allow_stdin = False
+
+    async def _connected_again(self) -> bool:
+        """Whether the kernel still listens after a cell whose end was not heard; too large a message ends the connection."""
         try:
-            await asyncio.wait_for(self.async_wait_for_reply(self.kc.kernel_info()), self.iopub_timeout)
-        except (TimeoutError, DeadKernelError):
+            await self._connect(timeout=self.iopub_timeout)
+        except (RuntimeError, DeadKernelError):
             return False
         return True
 

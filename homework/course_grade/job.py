@@ -111,6 +111,8 @@ def grade(plan: Plan, content: bytes) -> Result:
     executor = run(plan, notebook)
     if executor.ended:
         notes.append(executor.ended)
+    if executor.lost:
+        notes.append(f"too much output: {', '.join(executor.lost)}")
     broken = []
     released = {cell.id: cell.source for cell in assignment.release.cells}
     for index, (cell, handed_in) in enumerate(zip(notebook.cells, shown, strict=True)):

@@ -297,7 +297,7 @@ def takes_all_day_in_small_steps(inbox, file):
     hand_in(made, file)
 
 
-@attack(scale="4", total="2")
+@attack(scale="4", total="2", note="too much output")
 def prints_200_megabytes(inbox, file):
     made = first(notebook(scale=toy.RIGHT, total=toy.RIGHT_TOTAL), "for _ in range(200):\n    print('x' * (1 << 20))")
     hand_in(first(made, "print('x' * (200 << 20))"), file)

@@ -5,6 +5,8 @@ import json
 import math
 import os
 import random
+import subprocess
+import sys
 from copy import deepcopy
 
 import nbformat
@@ -300,3 +302,27 @@ def launcher_module():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+sys.path[:0] = ["tools", "."]
+from course_grade import job
+from course_grade.assignment import Assignment
+from tests.homework import attacks, toy
+
+plan = job.solve(job.Plan(Assignment("toy", toy.source(), toy.release()), seed=1, settings={"timeout": 20}))
+for name in ("prints_200_megabytes", "floods_with_values"):
+    file = Path(sys.argv[1], f"{name}.ipynb")
+    attacks.ATTACKS[name].make(file.parent, file)
+    job.grade(plan, file.read_bytes())
+job.cool()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_the_grader_stays_small_whatever_a_notebook_prints(bubblewrap, tmp_path):
+    root = sandbox.HERE.parent.parent
+    done = subprocess.run([sys.executable, "-c", MEMORY, tmp_path], cwd=root, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) < 300  # MB
