@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "homework/README.md"]
 CONDA_NAMES = {"torch": "pytorch", "build": "python-build"}
 # What pip installs from an extra that names this package itself, and what conda users do without.
 OURS = "course-utils"
