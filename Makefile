@@ -1,13 +1,14 @@
 # Every target builds .venv first when it is missing or older than what it is made from. Windows: plain commands in README.md.
 PYTHON ?= python3
 PROFILE ?= cpu
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lessons test lint lab claims bench data badges release readme figure grade constraints site clean
+.PHONY: help venv lessons test lint lab claims bench gpu data badges release readme figure grade constraints site clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -38,6 +39,11 @@ claims: $(READY)  ## measure claims anew (LESSON=01 SEEDS=3,4,5; all lessons and
 
 bench: $(READY)  ## ratios of speed, measured side by side
 	$(BIN)/python benchmarks/bench.py
+
+gpu: $(READY)  ## on a GPU: lessons at profile gpu, then ResNet-18 (MINUTES=30, DATA=folder, CIFAR_JPEG=file; see README.md)
+	$(BIN)/python benchmarks/gpu.py --check
+	$(if $(DATA),COURSE_DATA="$(abspath $(DATA))") $(BIN)/python tools/claims.py --profile gpu; claims=$$?; \
+	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES) $(if $(DATA),--data "$(DATA)") $(if $(CIFAR_JPEG),--cifar-jpeg "$(CIFAR_JPEG)") && exit $$claims
 
 data: $(READY)  ## rebuild the bundled data from the packages they come from
 	$(BIN)/python tools/build_data.py

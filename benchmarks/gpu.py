@@ -1,0 +1,403 @@
+"""Train ResNet-18 at full size on a GPU, by the lecture's recipe and by a short one, and keep what comes out.
+
+Four arms (baseline, mixup, label smoothing, both) on full Fashion-MNIST and CIFAR-10. Seeds run outermost, so that all arms
+of a result have the same ones, and a seed begins only where it fits into the time that is left. A stopped command goes on
+where it was: finished runs are in results/gpu, the one under way in a checkpoint. `make gpu`, or `python benchmarks/gpu.py`.
+"""
+
+import argparse
+import io
+import itertools
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bench import flops_of_a_step, write_atomically
+from course_utils import augment, calibration, data, record, runtime, train
+from course_utils.models import ResNet18
+from course_utils.techniques import mixing, smoothing
+
+ROOT = Path(__file__).parent.parent
+ARMS = ("baseline", "mixup", "smoothing", "both")
+MIXUP_ALPHA, SMOOTHING_ALPHA = 1.0, 0.1  # Zhang et al., 2018, for CIFAR-10; Szegedy et al., 2016
+TITLES = {"fashion": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10 (JPEG copy)"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """SGD with momentum 0.9 on cropped and flipped images.
+
+    Attributes:
+        name, source: its label, and where its settings come from.
+        epochs, batch_size, lr, weight_decay, nesterov: as in torch.
+        milestones: epochs after which the learning rate falls to a tenth; without any, it rises to ``lr`` in the first fifth
+            of the steps and then falls to almost 0, both in a straight line.
+    """
+
+    name: str
+    source: str
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    nesterov: bool = False
+    milestones: tuple[int, ...] = ()
+
+    def fit_options(self, model: torch.nn.Module, steps: int) -> dict:
+        """Optimizer and schedule, as `train.fit` takes them, for epochs of ``steps`` steps."""
+        settings = {"lr": self.lr, "momentum": 0.9, "weight_decay": self.weight_decay, "nesterov": self.nesterov}
+        optimizer = torch.optim.SGD(model.parameters(), **settings)
+        if self.milestones:
+            scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, gamma=0.1)
+            return {"optimizer": optimizer, "scheduler": scheduler}
+        shape = {"total_steps": self.epochs * steps, "pct_start": 0.2, "anneal_strategy": "linear", "cycle_momentum": False}
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, **shape)
+        return {"optimizer": optimizer, "scheduler": scheduler, "schedule_every": "step"}
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "short",
+            "one cycle with Nesterov momentum, after D. Page, How to Train Your ResNet, 2018; "
+            "the peak is the lecture's learning rate times 512 / 128 (Goyal et al., 2017)",
+            epochs=20,
+            batch_size=512,
+            lr=0.4,
+            weight_decay=5e-4,
+            nesterov=True,
+        ),
+        Recipe("lecture", "the lecture", epochs=150, batch_size=128, lr=0.1, weight_decay=2e-4, milestones=(50, 100)),
+    )
+}
+
+
+def cifar_from_jpeg(path: Path) -> data.Dataset:
+    """CIFAR-10 from a file of JPEG images, decoded once. Splits follow the rule of `data.load`, in the order of the file.
+
+    Args:
+        path: an .npz with ``classes``, and for ``train`` and ``test``: ``*_jpeg``, the bytes of all images; ``*_offset``, where
+            each begins, and the end; ``*_label``.
+
+    Raises:
+        DataError: the file cannot be read, or does not hold that.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            classes = tuple(str(word) for word in arrays["classes"])
+            train_split, test_split = (_decoded(arrays, part) for part in ("train", "test"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        needs = "arrays classes, train_jpeg, train_offset, train_label, test_jpeg, test_offset and test_label"
+        raise data.DataError(f"{path} is not CIFAR-10 as JPEG ({error}). It must be an .npz with the {needs}.") from error
+    return data.carve("cifar10-jpeg", train_split, test_split, classes=classes, per_class=500)
+
+
+def _decoded(arrays: Mapping[str, np.ndarray], part: str) -> data.Split:
+    content, labels = arrays[f"{part}_jpeg"].tobytes(), torch.from_numpy(arrays[f"{part}_label"]).long()
+    places = list(itertools.pairwise(arrays[f"{part}_offset"].tolist()))
+    if len(places) != len(labels):
+        raise ValueError(f"{part} has {len(places)} images and {len(labels)} labels")
+    images = np.stack([np.asarray(Image.open(io.BytesIO(content[start:end])).convert("RGB")) for start, end in places])
+    return data.Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels)
+
+
+def precision_of(device: torch.device) -> torch.dtype:
+    """What `train.fit` computes in: bf16, but on old GPUs fp16, and where neither pays fp32."""
+    return train._precision(device, "auto") or torch.float32
+
+
+def matmul_peak(device: torch.device) -> float:
+    """Operations a second of large matrix products in the precision of the training: the median of five rounds."""
+    size, times = (256, 2) if device.type == "cpu" else (8192, 50)
+    left, right = (torch.randn(size, size, device=device, dtype=precision_of(device)) for _ in range(2))
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        for _ in range(times):
+            product = left @ right
+        product[0, 0].item()  # waits for all of them
+        seconds.append(time.perf_counter() - start)
+    return times * 2 * size**3 / statistics.median(seconds[1:])  # the first one warms up
+
+
+def flops_of_an_image(shape: torch.Size, num_classes: int, width: int) -> float:
+    """Operations of a forward and a backward pass in convolutions and products, counted by torch without computing them."""
+    with torch.device("meta"):
+        model, images, labels = ResNet18(shape[0], num_classes, width=width), torch.empty(2, *shape), torch.zeros(2).long()
+        return flops_of_a_step(model, images, labels) / len(images)
+
+
+class Job:
+    """One dataset and one recipe: the runs that are done, in a file, and how to do another.
+
+    Args:
+        dataset, recipe, device: what is trained, how and where.
+        peak: from `matmul_peak`, on this device and in this process.
+        out: folder of the result; ``None`` writes nothing.
+        checkpoints: folder for the run under way.
+        quick: a few batches, one epoch and a narrow network, for a smoke run.
+        clock: seconds.
+
+    Raises:
+        ValueError: there is a result of another device, version or recipe, or one that cannot be read.
+    """
+
+    def __init__(
+        self,
+        dataset: data.Dataset,
+        recipe: Recipe,
+        device: torch.device,
+        *,
+        peak: float,
+        out: Path | None,
+        checkpoints: Path,
+        quick: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = f"{dataset.name}_{recipe.name}"
+        self.recipe = replace(recipe, epochs=1, batch_size=64) if quick else recipe
+        self.device, self.peak, self.clock = device, peak, clock
+        self.width, self.num_classes = 8 if quick else 64, len(dataset.classes)
+        splits = (dataset.train, dataset.val, dataset.test)
+        if quick:  # from the whole split, which may be in the order of its classes
+            splits = (data.Split(*(part[:: max(1, len(part) // 128)][:128] for part in split)) for split in splits)
+        self.train, self.val, self.test = (data.Split(split.x.to(device), split.y.to(device)) for split in splits)
+        self.normalize = augment.normalize(dataset.mean, dataset.std)
+        smooth = smoothing.label_smoothing(SMOOTHING_ALPHA, self.num_classes)
+        mix = mixing.mixup(MIXUP_ALPHA, self.num_classes)
+        self.transforms = dict(zip(ARMS, (None, mix, smooth, augment.chain(smooth, mix)), strict=True))
+        flops = flops_of_an_image(self.train.x.shape[1:], self.num_classes, self.width)
+        machine = record.machine()
+        header = {
+            "dataset": dataset.name,
+            "title": TITLES[dataset.name],
+            "images": {"train": len(self.train.y), "val": len(self.val.y), "test": len(self.test.y)},
+            "recipe": {**asdict(self.recipe), "mixup_alpha": MIXUP_ALPHA, "smoothing_alpha": SMOOTHING_ALPHA},
+            "width": self.width,
+            "quick": quick,
+            "device": machine["processor"],
+            "precision": str(precision_of(device)).removeprefix("torch."),
+            "versions": machine["versions"],
+            "gflop_per_epoch": flops * len(self.train.y) / 1e9,
+        }
+        self.header = json.loads(json.dumps(header))  # as it comes back from a file
+        self.path = out / f"{self.name}.json" if out is not None else None
+        digest = zlib.crc32(json.dumps(header).encode())  # a run never goes on under other settings
+        self.checkpoints = checkpoints / f"{self.name}_{digest:08x}"
+        self.rows = self._read()
+        self.epoch_seconds: float | None = None
+
+    def _read(self) -> list[dict]:
+        if self.path is None or not self.path.exists():
+            return []
+        cure = "Move it away, or give another folder with --out."
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            rows = content.pop("rows")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ValueError(f"{self.path} is not a result of this benchmark ({error!r}). {cure}") from error
+        if other := [key for key in self.header if content.get(key) != self.header[key]]:
+            raise ValueError(f"{self.path} was measured with another {', '.join(other)}, and would be mixed up. {cure}")
+        return rows
+
+    def missing(self, seed: int) -> list[str]:
+        """Arms that this seed has no result for."""
+        done = {row["arm"] for row in self.rows if row["seed"] == seed}
+        return [arm for arm in ARMS if arm not in done]
+
+    def seconds_for(self, seed: int) -> float:
+        """What the missing arms of a seed will take, from the time of an epoch here."""
+        arms = self.missing(seed)
+        if not arms:
+            return 0.0
+        if self.epoch_seconds is None:
+            self.epoch_seconds = self._probe()
+        return self.epoch_seconds * sum(self.recipe.epochs - self._epochs_done(arm, seed) for arm in arms)
+
+    def run(self, seed: int) -> None:
+        """Train the missing arms of a seed; each result is written at once."""
+        for arm in self.missing(seed):
+            checkpoint = self._checkpoint(arm, seed) if self.path else None
+            epochs = self.recipe.epochs - self._epochs_done(arm, seed)
+            start = self.clock()
+            self.rows.append(self._trained(arm, seed, checkpoint))
+            if epochs:
+                self.epoch_seconds = (self.clock() - start) / epochs  # evaluation and checkpoints included
+            if self.path is not None:
+                write_atomically({**self.header, "rows": self.rows}, self.path)
+                checkpoint.unlink()
+            print(self._line(self.rows[-1]), flush=True)
+
+    def _trained(self, arm: str, seed: int, checkpoint: Path | None) -> dict:
+        model, options = self._prepared(self.recipe, self.train, seed)
+        epochs = self.recipe.epochs
+        settings = {"batch_transform": self.transforms[arm], "progress": sys.stdout.isatty()}  # no bars in a log file
+        history = train.fit(model, **options, **settings, epochs=epochs, checkpoint=checkpoint)
+        seconds = statistics.median(row["seconds"] for row in history.rows)
+        flops = 1e9 * self.header["gflop_per_epoch"] / seconds
+        _, _, val_accuracy = self._scores(model, self.val)
+        logits, labels, test_accuracy = self._scores(model, self.test)
+        return {
+            "arm": arm,
+            "seed": seed,
+            "test_accuracy": test_accuracy,
+            "ece": calibration.ece(logits.softmax(1), labels).item(),
+            "val_accuracy": val_accuracy,
+            "seconds_per_epoch": seconds,
+            "tflops": flops / 1e12,
+            "matmul_tflops": self.peak / 1e12,
+            "utilisation": flops / self.peak,
+        }
+
+    def _prepared(self, recipe: Recipe, split: data.Split, seed: int) -> tuple[torch.nn.Module, dict]:
+        runtime.seed_everything(seed)
+        model = ResNet18(split.x.shape[1], self.num_classes, width=self.width).to(self.device)
+        augmented = augment.chain(augment.random_crop(4), augment.random_flip(), self.normalize)
+        order = torch.Generator().manual_seed(seed)
+        options = {"shuffle": True, "generator": order, "batch_transform": augmented}
+        loader = data.TensorLoader(*split, recipe.batch_size, **options)
+        return model, {"train_loader": loader, **recipe.fit_options(model, len(loader))}
+
+    def _scores(self, model: torch.nn.Module, split: data.Split) -> tuple[Tensor, Tensor, float]:
+        logits, labels = train.predict(model, data.TensorLoader(*split, 1000, batch_transform=self.normalize))
+        return logits, labels, (logits.argmax(1) == labels).double().mean().item()
+
+    def _probe(self) -> float:
+        """Seconds of an epoch and its checkpoint, from the second of two epochs of at most 50 batches."""
+        split = data.Split(*(part[: 50 * self.recipe.batch_size] for part in self.train))
+        model, options = self._prepared(replace(self.recipe, epochs=2), split, seed=0)
+        with tempfile.TemporaryDirectory() as folder:
+            start = self.clock()
+            kept = Path(folder) / "probe.pt" if self.path else None
+            history = train.fit(
+                model, **options, epochs=2, batch_transform=self.transforms["both"], checkpoint=kept, progress=False
+            )
+            wall = self.clock() - start
+        training = [row["seconds"] for row in history.rows]
+        return training[1] * len(self.train.y) / len(split.y) + max(0.0, wall - sum(training)) / 2
+
+    def _checkpoint(self, arm: str, seed: int) -> Path:
+        return self.checkpoints / f"{arm}-{seed}.pt"
+
+    def _epochs_done(self, arm: str, seed: int) -> int:
+        path = self._checkpoint(arm, seed)
+        if self.path is None or not path.exists():
+            return 0
+        try:
+            return len(torch.load(path, map_location="cpu", weights_only=True)["history"]["rows"])
+        except Exception:  # `fit` says what is wrong with it, and what to do
+            return 0
+
+    def _line(self, row: dict) -> str:
+        return (
+            f"{TITLES[self.header['dataset']]}, {self.recipe.name}, seed {row['seed']}, {row['arm']:<9} "
+            f"test accuracy {row['test_accuracy']:.4f}, ECE {row['ece']:.4f}, {row['seconds_per_epoch']:.2f} s an epoch, "
+            f"{row['utilisation']:.1%} of the matrix peak"
+        )
+
+
+def run(jobs: list[Job], minutes: float, *, seeds: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    """Train seed after seed, in all jobs by turns, until the next one would not fit (or ``seeds`` are done)."""
+    end = clock() + 60 * minutes
+    going = list(jobs)
+    for seed in range(seeds) if seeds is not None else itertools.count():
+        for job in list(going):
+            needed, left = job.seconds_for(seed), max(0.0, end - clock())
+            if needed > left:
+                times = f"needs about {needed / 60:.1f} minutes, and {left / 60:.1f} are left"
+                print(f"{job.name}: seed {seed} {times}. To go on, run it again with more --minutes.", flush=True)
+                going.remove(job)
+            else:
+                job.run(seed)
+        if not going:
+            return
+
+
+def summary(job: Job) -> str:
+    """A line an arm: mean and range over the seeds that all arms have."""
+    lines = [f"\n{job.header['title']}, {job.recipe.name} recipe, {job.header['device']}, {job.header['precision']}"]
+    whole = [seed for seed in sorted({row["seed"] for row in job.rows}) if not job.missing(seed)]
+    for arm in ARMS if whole else ():
+        rows = [row for row in job.rows if row["arm"] == arm and row["seed"] in whole]
+        shown = []
+        for key, name in (("test_accuracy", "test accuracy"), ("ece", "ECE")):
+            values = [row[key] for row in rows]
+            shown.append(f"{name} {statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})")
+        lines.append(f"  {arm:<9} {', '.join(shown)}, {len(whole)} seeds")
+    return "\n".join(lines if whole else [*lines, "  no seed is whole yet"])
+
+
+def gpu() -> torch.device:
+    """The GPU of this machine, whatever profile the shell asks for; without one the command ends."""
+    os.environ["COURSE_PROFILE"] = "gpu"
+    try:
+        return runtime.device()
+    except RuntimeError:
+        sys.exit("torch sees no GPU here, and this measures one: nothing was run. All else needs none (`make help`).")
+
+
+def load(name: str, root: Path | None, jpeg: Path | None) -> data.Dataset:
+    """A full dataset; with ``jpeg``, CIFAR-10 from there."""
+    return cifar_from_jpeg(jpeg) if name == "cifar10" and jpeg is not None else data.load(name, root)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print the means, write the files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30, help="no seed begins that would end later (default: 30)")
+    parser.add_argument("--seeds", type=int, help="no more seeds than these (default: as many as fit; 1 with --quick)")
+    parser.add_argument("--datasets", nargs="+", choices=("fashion", "cifar10"), default=["fashion", "cifar10"])
+    parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=list(RECIPES))
+    parser.add_argument(
+        "--data", type=Path, help="folder of torchvision's files; missing ones are downloaded (default: COURSE_DATA or a cache)"
+    )
+    parser.add_argument("--cifar-jpeg", type=Path, help="take CIFAR-10 from this .npz of JPEG images, and name it so")
+    parser.add_argument("--out", type=Path, help="folder of the results (default: results/gpu; none with --quick)")
+    parser.add_argument("--checkpoints", type=Path, default=ROOT / "build" / "gpu", help="folder of the runs under way")
+    parser.add_argument("--quick", action="store_true", help="a smoke run on any device: the numbers mean nothing")
+    parser.add_argument("--check", action="store_true", help="only say whether there is a GPU")
+    options = parser.parse_args(arguments)
+    if not options.minutes > 0 or (options.seeds is not None and options.seeds < 1):
+        parser.error("--minutes must be above 0, and --seeds at least 1.")
+    device = runtime.device() if options.quick else gpu()
+    if options.check:
+        print(f"GPU: {record.machine()['processor']}")
+        return
+    torch.backends.cudnn.benchmark = True
+    out = options.out or (None if options.quick else ROOT / "results" / "gpu")
+    peak = matmul_peak(device)
+    print(f"{record.machine()['processor']}: {peak / 1e12:.3g} TFLOP/s in matrix products", flush=True)
+    settings = {"peak": peak, "out": out, "checkpoints": options.checkpoints, "quick": options.quick}
+    try:
+        datasets = [load(name, options.data, options.cifar_jpeg) for name in options.datasets]
+        jobs = [Job(dataset, RECIPES[name], device, **settings) for name in options.recipes for dataset in datasets]
+    except ValueError as error:
+        sys.exit(str(error))
+    try:
+        run(jobs, options.minutes, seeds=options.seeds or (1 if options.quick else None))
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command goes on from here")
+    for job in jobs:
+        print(summary(job))
+    if not any(job.rows for job in jobs):
+        sys.exit("Nothing was measured.")
+    if out is not None:
+        print(f"\nwritten to {out}")
+
+
+if __name__ == "__main__":
+    main()
