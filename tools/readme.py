@@ -1,4 +1,4 @@
-"""Rewrite what README.md takes from elsewhere: the lesson table and the claims table.
+"""Rewrite what README.md takes from elsewhere: the tables of lessons, claims and speed.
 
 Usage: python tools/readme.py [--check]
 """
@@ -46,9 +46,19 @@ def claims_table() -> str:
     return "\n".join(rows)
 
 
+def speed_table() -> str:
+    found = json.loads((notebooks.ROOT / "results" / "bench.json").read_text(encoding="utf-8"))
+    rows = ["| ratio | median | range | goal | | |", "|---|---|---|---|---|---|"]
+    for row in found["rows"]:
+        cells = (row["name"], f"{row['ratio']:.3g}", f"{row['low']:.3g} to {row['high']:.3g}", row["goal"])
+        rows.append(f"| {' | '.join((*cells, '✓' if row['met'] else '✗', row['note']))} |")
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return "\n".join([*rows, "", f"{found['threads']} threads of {found['processor']}; {versions}."])
+
+
 def refreshed() -> str:
     text = README.read_text(encoding="utf-8")
-    for name, table in (("lessons", lesson_table()), ("claims", claims_table())):
+    for name, table in (("lessons", lesson_table()), ("claims", claims_table()), ("speed", speed_table())):
         pattern = rf"(<!-- {name}: [^\n]*-->\n)(?:.*?\n)?(<!-- end of {name} -->)"
         text, count = re.subn(pattern, lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", text, flags=re.DOTALL)
         if count != 1:
