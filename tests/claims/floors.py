@@ -4,6 +4,7 @@ FLOORS = {
     "00": {
         "memorised": {"each_at_least": 0.9},
         "nothing-learned": {"each_at_most": 0.2},
+        "precision": {"mean_at_least": -0.01, "mean_at_most": 0.01},
     },
     "01": {
         "polynomial-order": {"each_at_least": 1},
