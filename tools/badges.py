@@ -6,7 +6,6 @@ Usage: python tools/badges.py [--check]
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -75,17 +74,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing, and fail when a lesson is out of step")
     parser.add_argument("--root", type=Path, default=notebooks.ROOT, help="folder with pyproject.toml and notebooks/")
     options = parser.parse_args()
-    stale = []
-    for path in [*notebooks.lessons(options.root), *notebooks.homework_sources(options.root)]:
-        new = refreshed(options.root, path)
-        if new == path.read_text(encoding="utf-8"):
-            continue
-        stale.append(path.name)
-        if not options.check:
-            notebooks.write(path, new)
-    verdict = "out of step, run `make badges`" if options.check else "rewritten"
-    print("\n".join(f"{name}: {verdict}" for name in stale) or "badges, set-up cells and links are in step")
-    sys.exit(bool(stale) and options.check)
+    paths = [*notebooks.lessons(options.root), *notebooks.homework_sources(options.root)]
+    notebooks.keep_in_step({path: refreshed(options.root, path) for path in paths}, "make badges", options.check)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Usage: python tools/homework.py [--check]
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
 import badges
@@ -63,18 +62,11 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing, and fail when a homework is out of step")
     parser.add_argument("--root", type=Path, default=notebooks.ROOT, help="folder with homework/source/ and notebooks/")
     options = parser.parse_args()
-    stale = []
+    texts = {}
     for source in notebooks.homework_sources(options.root):
         target = options.root / "notebooks" / source.name
-        new = badges.refreshed(options.root, target, released(notebooks.read(source)))
-        if target.exists() and new == target.read_text(encoding="utf-8"):
-            continue
-        stale.append(target.name)
-        if not options.check:
-            notebooks.write(target, new)
-    verdict = "out of step, run `make release`" if options.check else "written"
-    print("\n".join(f"{name}: {verdict}" for name in stale) or "the homework is in step with its source")
-    sys.exit(bool(stale) and options.check)
+        texts[target] = badges.refreshed(options.root, target, released(notebooks.read(source)))
+    notebooks.keep_in_step(texts, "make release", options.check)
 
 
 if __name__ == "__main__":

@@ -104,3 +104,14 @@ def write(path: Path, content: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def keep_in_step(texts: dict[Path, str], command: str, check: bool) -> None:
+    """Give files the texts that ``command`` makes, or only say which differ; ends the process, with status 1 for the latter."""
+    stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if not check:
+        for path in stale:
+            write(path, texts[path])
+    verdict = f"out of step, run `{command}`" if check else "rewritten"
+    print("\n".join(f"{path.name}: {verdict}" for path in stale) or f"all that `{command}` makes is in step")
+    sys.exit(bool(stale) and check)

@@ -7,7 +7,6 @@ import argparse
 import json
 import re
 import statistics
-import sys
 
 import notebooks
 
@@ -70,13 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing, and fail when README.md is out of step")
     options = parser.parse_args()
-    text = refreshed()
-    stale = text != README.read_text(encoding="utf-8")
-    if stale and not options.check:
-        notebooks.write(README, text)
-    verdict = "out of step, run `make readme`" if options.check else "rewritten"
-    print(f"README.md: {verdict}" if stale else "README.md is in step")
-    sys.exit(stale and options.check)
+    notebooks.keep_in_step({README: refreshed()}, "make readme", options.check)
 
 
 if __name__ == "__main__":

@@ -129,8 +129,8 @@ class Book:
         done = {
             grade.name for grade in self._grades(student) if grade.manual_score is not None and not grade.needs_manual_grade
         }
-        if not done:
-            return done
+        if not done or not self.path(student).exists():
+            return set()
         then, now = (Assignment.cells(n) for n in (nbformat.read(self.path(student), as_version=4), notebook))
         looks = ("cell_type", "source", "outputs", "attachments")
         return {name for name in done if all(then[name].get(key) == now[name].get(key) for key in looks)}

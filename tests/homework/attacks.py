@@ -15,7 +15,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from tests.homework import toy
 
-WRONG = "def scale(numbers, factor):\n    return list(numbers)"
 WRONG_TOTAL = "def total(numbers):\n    return 0.0"
 
 
@@ -40,7 +39,7 @@ def attack(scale: str = "0", total: str = "0", note: str = "") -> Callable:
     return register
 
 
-def notebook(scale: str = WRONG, total: str = WRONG_TOTAL, **others: str) -> nbformat.NotebookNode:
+def notebook(scale: str = toy.WRONG, total: str = WRONG_TOTAL, **others: str) -> nbformat.NotebookNode:
     return toy.answered(scale, total, **others)
 
 
@@ -506,7 +505,7 @@ def honest_two(inbox, file):
 
 @attack(scale="4", total="2", note="more copies")
 def honest_but_a_cell_is_duplicated(inbox, file):
-    made = notebook(WRONG, toy.RIGHT_TOTAL)
+    made = notebook(toy.WRONG, toy.RIGHT_TOTAL)
     for name in ("scale", "test-scale", "total"):
         copy = deepcopy(toy.cell(made, name))
         copy.id = f"{name}-copy"
@@ -567,5 +566,4 @@ def honest_from_colab(inbox, file):
 
 @attack(scale="2", total="2")
 def honest_and_half_right(inbox, file):
-    code = "def scale(numbers, factor):\n    return [number * abs(factor) for number in numbers]"
-    hand_in(notebook(code, toy.RIGHT_TOTAL), file)
+    hand_in(notebook(toy.HALF, toy.RIGHT_TOTAL), file)

@@ -101,6 +101,16 @@ def make_course(folder: Path, **answers: str) -> Run:
     return run
 
 
+def make_class(folder: Path, answers: dict[str, str], seed_of: Run | None = None) -> Run:
+    """A course with a whole class, one file unreadable, and with ``seed_of`` the hidden inputs of another run."""
+    run = make_course(folder, **answers)
+    (run.inbox / "unreadable.ipynb").write_text("[]")
+    if seed_of:
+        run.out.mkdir()
+        shutil.copy(seed_of.out / "run.json", run.out)
+    return run
+
+
 def hand_in(run: Run, student: str, notebook: nbformat.NotebookNode) -> None:
     (run.inbox / f"{student}.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
 

@@ -18,22 +18,11 @@ import pytest
 from nbgrader.api import Gradebook
 
 from tests.homework import toy
-from tests.homework.conftest import Run, eventually, hand_in, make_course
+from tests.homework.conftest import Run, eventually, hand_in, make_class
 
-HALF = "def scale(numbers, factor):\n    return [number * abs(factor) for number in numbers]"
-WRONG = "def scale(numbers, factor):\n    return 0"
-ANSWERS = dict(zip("abcdefgh", [toy.RIGHT, HALF, WRONG] * 3, strict=False))
+ANSWERS = dict(zip("abcdefgh", [toy.RIGHT, toy.HALF, toy.WRONG] * 3, strict=False))
 EVERYBODY = len(ANSWERS) + 1  # and one whose file cannot be read
 CHANGED_TEST = toy.TEST_TOTAL.replace("seed + 1", "seed + 2")
-
-
-def make_class(folder, seed_of: Run | None = None) -> Run:
-    run = make_course(folder, **ANSWERS)
-    (run.inbox / "unreadable.ipynb").write_text("[]")
-    if seed_of:
-        run.out.mkdir()
-        shutil.copy(seed_of.out / "run.json", run.out)
-    return run
 
 
 def table_of(run: Run) -> bytes:
@@ -111,7 +100,7 @@ def kill(run: Run, moment: Callable[[], bool], *, whole_group: bool) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, bubblewrap) -> Run:
     """A run that nobody killed."""
-    run = make_class(tmp_path_factory.mktemp("whole"))
+    run = make_class(tmp_path_factory.mktemp("whole"), ANSWERS)
     run.grade("--jobs", "2")
     return run
 
@@ -119,7 +108,7 @@ def whole(tmp_path_factory, bubblewrap) -> Run:
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory, whole, traces) -> Run:
     """A run with the same hidden inputs that was killed again and again, and at last was not."""
-    run = make_class(tmp_path_factory.mktemp("resumed"), seed_of=whole)
+    run = make_class(tmp_path_factory.mktemp("resumed"), ANSWERS, seed_of=whole)
     start, early, late = random.uniform(0.2, 4), random.randint(2, 4), random.randint(5, 7)
     print(f"killed {start:.2f} s after the start, with {early} and {late} graded, and with a page of feedback")
     begin = time.monotonic()
@@ -144,7 +133,7 @@ def test_the_table_is_that_of_a_run_that_was_not_killed(whole, resumed):
     assert table_of(resumed) == table_of(whole)
     assert len(whole.table) == EVERYBODY
     assert whole.table["total"].to_dict() == {
-        **{student: {toy.RIGHT: "6", HALF: "4", WRONG: "2"}[answer] for student, answer in ANSWERS.items()},
+        **{student: {toy.RIGHT: "6", toy.HALF: "4", toy.WRONG: "2"}[answer] for student, answer in ANSWERS.items()},
         "unreadable": "0",
     }
 
@@ -204,7 +193,7 @@ def changed(whole) -> Run:
     grade_by_hand(run, "c", 3, "The best reason.")
     run.seen = [Seen(run)]
     hand_in(run, "b", toy.answered(toy.RIGHT))
-    hand_in(run, "c", toy.answered(WRONG, why="Another reason."))
+    hand_in(run, "c", toy.answered(toy.WRONG, why="Another reason."))
     hand_in(run, "newcomer", toy.answered(toy.RIGHT))
     run.grade("--jobs", "2")
     run.seen.append(Seen(run))

@@ -1,14 +1,12 @@
 """The gradebook in PostgreSQL, and grading on Dask workers, one of which is killed."""
 
 import contextlib
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import psycopg
@@ -17,18 +15,18 @@ from distributed import Client
 from nbgrader.api import Gradebook
 
 from tests.homework import toy
-from tests.homework.conftest import Run, eventually, make_course
+from tests.homework.conftest import Run, eventually, make_class, make_course
 
-HALF = "def scale(numbers, factor):\n    return [number * abs(factor) for number in numbers]"
-WRONG = "def scale(numbers, factor):\n    return 0"
 SLOW = f"import time\ntime.sleep(2.5)\n{toy.RIGHT}"
+ANSWERS = {"a_slow": SLOW, "half": toy.HALF, "right": toy.RIGHT, "wrong": toy.WRONG}
+ANSWERS |= {f"student_{n}": toy.RIGHT for n in range(4)}
 POINTS = {"a_slow": "6", "half": "4", "right": "6", "wrong": "2", "unreadable": "0", **{f"student_{n}": "6" for n in range(4)}}
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory, bubblewrap) -> Run:
     """A class graded by this machine into SQLite."""
-    run = make_class(tmp_path_factory.mktemp("local"))
+    run = make_class(tmp_path_factory.mktemp("local"), ANSWERS)
     run.grade("--jobs", "2")
     return run
 
@@ -42,17 +40,6 @@ def calling_nobody(tmp_path_factory, bubblewrap) -> Iterator[Run]:
     yield run
     run.process.kill()
     run.process.communicate()
-
-
-def make_class(folder: Path, seed_of: Run | None = None) -> Run:
-    """The class handed in, and with ``seed_of`` the hidden inputs of another run."""
-    answers = {"a_slow": SLOW, "half": HALF, "right": toy.RIGHT, "wrong": WRONG}
-    run = make_course(folder, **answers, **{f"student_{n}": toy.RIGHT for n in range(4)})
-    (run.inbox / "unreadable.ipynb").write_text("[]")
-    if seed_of:
-        run.out.mkdir()
-        shutil.copy(seed_of.out / "run.json", run.out)
-    return run
 
 
 def table_of(run: Run) -> str:
@@ -82,7 +69,7 @@ def test_points_of_the_class(local):
 @pytest.fixture(scope="module")
 def in_postgres(tmp_path_factory, local, postgres):
     """The same class, graded into PostgreSQL with the same hidden inputs."""
-    run = make_class(tmp_path_factory.mktemp("postgres"), seed_of=local)
+    run = make_class(tmp_path_factory.mktemp("postgres"), ANSWERS, seed_of=local)
     run.grade("--jobs", "2", "--gradebook", postgres)
     return run
 
@@ -165,7 +152,7 @@ def dask(tmp_path_factory, traces):
 def killed(tmp_path_factory, local, dask, traces):
     """The same class on two workers, of which the one that runs the slow notebook is killed while it does."""
     client, processes = dask
-    run = make_class(tmp_path_factory.mktemp("dask_class"), seed_of=local)
+    run = make_class(tmp_path_factory.mktemp("dask_class"), ANSWERS, seed_of=local)
     command = run.command("--scheduler", client.scheduler.address)
     grading = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -45,6 +45,8 @@ emit("a sum", lambda: total(hidden_numbers))
 """
 HIDDEN = [line for line in (TEST_SCALE + TEST_TOTAL).splitlines() if "hidden_" in line or "emit(" in line]
 RIGHT = "def scale(numbers, factor):\n    return [number * factor for number in numbers]"
+HALF = "def scale(numbers, factor):\n    return [number * abs(factor) for number in numbers]"
+WRONG = "def scale(numbers, factor):\n    return list(numbers)"
 RIGHT_TOTAL = "def total(numbers):\n    return sum(numbers)"
 POINTS = {"test-scale": "4", "test-total": "2"}
 
