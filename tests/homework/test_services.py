@@ -143,9 +143,14 @@ def dask(tmp_path_factory, traces):
             client.wait_for_workers(2, timeout=60)
             yield client, processes
     finally:
-        for process in reversed(processes.values()):
-            process.terminate()
-            process.wait(30)
+        stop(processes)
+
+
+def stop(processes: dict[str, subprocess.Popen]) -> None:
+    """Workers first: one that is told to stop while its scheduler goes may wait for it forever."""
+    for process in reversed(processes.values()):
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +215,7 @@ def test_workers_that_stop_leave_nothing(killed, dask, traces, calling_nobody):
     client, processes = dask
     calling_nobody.process.wait(100)
     client.close()
-    for process in reversed(processes.values()):
-        process.terminate()
-    for process in processes.values():
-        process.wait(30)
+    stop(processes)
     assert traces.left() == []
 
 
