@@ -2,20 +2,11 @@
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbmake import pytest_items
 
 import notebooks
 from course_utils.check import NOT_YET
-from tests.lessons.running import complaints, execute
-
-# Lesson 00 is executed, and judged by the same rules, in test_wheel.py.
-LESSONS = notebooks.lessons()[1:]
-
-
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_a_reader_sees_pictures_and_hints_and_no_warnings(path):
-    executed = execute(notebooks.read(path), path.parent)
-    assert complaints(executed) == []
-
+from tests.lessons.running import complaints
 
 PICTURE = new_output("display_data", data={"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"})
 DESCRIPTION = new_markdown_cell("> **Figure:** a curve.")
@@ -65,3 +56,11 @@ def test_good_outputs_are_left_alone(name):
 def test_bad_outputs_are_found(name):
     (complaint,) = complaints(new_notebook(cells=BAD[name]))
     assert complaint.startswith("cell: ")
+
+
+@pytest.mark.parametrize(("source", "words"), [("import warnings; warnings.warn('careful')", "cell: writes to stderr"), ("2 ** 3", "")])
+def test_nbmake_judges_the_outputs_of_what_it_executes(tmp_path, source, words):
+    path = tmp_path / "lesson.ipynb"
+    path.write_text(notebooks.text(new_notebook(cells=[new_code_cell(source, id="cell", metadata={"tags": ["proof"]})])))
+    error = pytest_items.NotebookRun(path, 60).execute().error
+    assert (error.summary.startswith(words) if words else error is None), error
