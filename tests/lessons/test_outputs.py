@@ -58,9 +58,11 @@ def test_bad_outputs_are_found(name):
     assert complaint.startswith("cell: ")
 
 
-@pytest.mark.parametrize(("source", "words"), [("import warnings; warnings.warn('careful')", "cell: writes to stderr"), ("2 ** 3", "")])
+@pytest.mark.parametrize(
+    ("source", "words"), [("import warnings; warnings.warn('careful')", "cell: writes to stderr"), ("2 ** 3", "")]
+)
 def test_nbmake_judges_the_outputs_of_what_it_executes(tmp_path, source, words):
     path = tmp_path / "lesson.ipynb"
     path.write_text(notebooks.text(new_notebook(cells=[new_code_cell(source, id="cell", metadata={"tags": ["proof"]})])))
     error = pytest_items.NotebookRun(path, 60).execute().error
-    assert (error.summary.startswith(words) if words else error is None), error
+    assert error.summary.startswith(words) if words else error is None, error
