@@ -222,8 +222,8 @@ def read_columns(path: Path, key: str, value: str | None = None) -> dict[str, st
 
 
 def student_name(name: str) -> str:
-    """A name that can be a folder and a key of the gradebook."""
-    return "".join(letter if letter.isprintable() and letter != "/" else "_" for letter in name)[:NAME_LIMIT]
+    """A name that can be a folder and a key of the gradebook, and is text in pages: formgrader takes it for HTML."""
+    return "".join(letter if letter.isprintable() and letter not in '/\\<>"&' else "_" for letter in name)[:NAME_LIMIT]
 
 
 def moment(text: str) -> datetime:

@@ -2,30 +2,33 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 from typing import Any
 
 from jupyter_client import AsyncKernelManager
 from nbclient.exceptions import CellExecutionComplete, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+from nbgrader import utils
 from nbgrader.preprocessors import Execute
 from traitlets import Bool, Dict, Instance, Integer, Unicode
 
 from course_grade import intake, sandbox
 from course_grade.probe import MIME
 
+EMITTED_LIMIT = 1 << 20  # characters of the values that one graded cell emits
+
 
 class SandboxExecute(Execute):
     """nbgrader's `Execute` with a kernel in the sandbox, a bound on outputs and a time limit for the notebook.
 
-    Outputs are text (standard error too, in the same stream) and pictures. Values that hidden tests emit go to ``emitted``,
-    by cell, and never into the notebook. Cells with the tag `skip-execution` are executed. Whatever goes wrong after the
+    Outputs are text (standard error too, in the same stream) and pictures. Values that graded cells emit go to ``emitted``, by
+    cell, and never into the notebook. Cells with the tag `skip-execution` are executed. Whatever goes wrong after the
     first cell has started is the notebook's fault: it ends, and ``ended`` says why.
     """
 
     timeout = Integer(60, help="seconds for one cell").tag(config=True)
     notebook_timeout = Integer(240, help="seconds for one notebook").tag(config=True)
-    output_limit = Integer(intake.OUTPUT_LIMIT, help="bytes of output of one cell").tag(config=True)
     limits = Dict(help="limits of the sandbox, as LIMITS in kernels/sandbox/launch.py").tag(config=True)
     profile = Unicode("ci", help="COURSE_PROFILE of the kernel").tag(config=True)
     seed = Integer(0)
@@ -77,10 +80,11 @@ class SandboxExecute(Execute):
             shutil.rmtree(room, ignore_errors=True)
 
     async def _cells(self) -> None:
+        whole = intake.Room.of_notebook()
         for index, cell in enumerate(self.nb.cells):
             if cell.cell_type != "code":
                 continue
-            self.room, self.pictures = self.output_limit, intake.PICTURE_LIMIT
+            self.room, self.emitted_room = whole.of_cell(), EMITTED_LIMIT if utils.is_grade(cell) else 0
             try:
                 await self.async_execute_cell(cell, index)
             except DeadKernelError:
@@ -126,7 +130,8 @@ class SandboxExecute(Execute):
         if content.get("status") == "error":
             self.errors[cell_index] = str(content.get("ename"))[:60]
             if content.get("ename") == "CellTimeoutError":
-                cell.outputs += intake.defuse([{"output_type": "error", "traceback": [f"stopped after {self.timeout} s"]}])
+                said = {"output_type": "error", "traceback": [f"stopped after {self.timeout} s"]}
+                cell.outputs += intake.defuse([said], intake.Room(100, 0))
 
     def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> None:
         """Take from a message of the kernel what is safe, and count it."""
@@ -135,22 +140,17 @@ class SandboxExecute(Execute):
             if content["execution_state"] == "idle":
                 raise CellExecutionComplete
         elif kind == "display_data" and MIME in content["data"]:
-            values = self.emitted.setdefault(cell_index, [])
-            if len(values) < 1000:
-                values.append(content["data"][MIME])
+            value = content["data"][MIME]
+            self.emitted_room -= len(json.dumps(value))
+            if self.emitted_room >= 0:
+                self.emitted.setdefault(cell_index, []).append(value)
+            elif utils.is_grade(cell) and (name := self._name(cell)) not in self.lost:
+                self.lost.append(name)
         elif kind == "clear_output":
             cell.outputs = []
-        elif self.room > 0:
-            for output in intake.defuse([{**content, "output_type": kind}]):
-                text = output.get("text", "")
-                pictures = sum(map(len, output.get("data", {}).values()))
-                self.pictures -= pictures
-                if len(text) > self.room:
-                    output.text = text[: self.room] + "\n… cut here: too much output\n"
-                self.room -= len(text)
-                if pictures and self.pictures < 0:
-                    continue
-                if text and cell.outputs and cell.outputs[-1].output_type == "stream":
+        else:
+            for output in intake.defuse([{**content, "output_type": kind}], self.room):
+                if output.output_type == "stream" and cell.outputs and cell.outputs[-1].output_type == "stream":
                     cell.outputs[-1].text += output.text
                 else:
                     cell.outputs.append(output)

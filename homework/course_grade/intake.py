@@ -1,18 +1,19 @@
 """A file from a student becomes our notebook with the student's answers: nothing else of the file has any effect.
 
-`read` opens a file that may be anything. `graft` starts from the released notebook and takes over answers: by grade_id, by
-cell id, and where an editor has lost both, by their place. Cells that the student added are kept where they stood. `prose`
-and `defuse` leave what can be shown without danger.
+`read` opens a file that may be anything; `parse` finds its cells. `graft` starts from the released notebook and takes over
+answers: by grade_id, by cell id, and where an editor has lost both, by their place. Cells that the student added are kept
+where they stood. `prose` and `defuse` leave what can be shown without danger.
 """
 
 import base64
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import islice
 from pathlib import Path
 
 import nbformat
@@ -21,10 +22,12 @@ from nbformat import NotebookNode
 from course_grade.assignment import Assignment
 
 FILE_LIMIT = 30 << 20  # bytes of a submitted file
+TOKEN_LIMIT = 200_000  # strings, commas and brackets of its JSON: a value takes half a kilobyte of memory, however short it is
 CELL_LIMIT = 300  # cells of a submitted notebook
-OUTPUT_LIMIT = 1 << 20  # bytes of one cell's outputs, without pictures
-PICTURE_LIMIT = 4 << 20  # bytes of one cell's pictures
-PICTURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
+SOURCE_LIMIT = 200_000  # characters of its code and text
+PROSE_LIMIT = 20_000  # characters of one cell of text; to render some texts takes the square of their length
+TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)
+PICTURE_TYPES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 
 
 @dataclass(eq=False)
@@ -76,8 +79,10 @@ def parse(content: bytes) -> list[Cell]:
     """Cells of the notebook in a submitted file.
 
     Raises:
-        IntakeError: not JSON, no notebook, or one with more than `CELL_LIMIT` cells.
+        IntakeError: not JSON, no notebook, or one above `TOKEN_LIMIT`, `CELL_LIMIT` or `SOURCE_LIMIT`.
     """
+    if any(islice(TOKEN.finditer(content), TOKEN_LIMIT, None)):
+        raise IntakeError("the file holds too many values: clear large outputs and hand in again")
     try:
         notebook = nbformat.reads(content.decode("utf-8-sig"), as_version=4)
         cells = [_cell(cell) for cell in notebook.cells]
@@ -85,6 +90,8 @@ def parse(content: bytes) -> list[Cell]:
         raise IntakeError(f"not a readable notebook ({type(error).__name__})") from None
     if len(cells) > CELL_LIMIT:
         raise IntakeError(f"the notebook has more than {CELL_LIMIT} cells")
+    if sum(len(cell.source) for cell in cells) > SOURCE_LIMIT:
+        raise IntakeError(f"the notebook has more than {SOURCE_LIMIT:,} characters of code and text")
     return cells
 
 
@@ -113,7 +120,8 @@ def graft(assignment: Assignment, submitted: list[Cell]) -> tuple[NotebookNode, 
     Every cell's metadata is ours. Autograded cells hold their hidden tests; each answer keeps the outputs that were handed in.
     """
     places, notes = _match(assignment, submitted)
-    ours = deepcopy(assignment.release)
+    ours, room = deepcopy(assignment.release), Room.of_notebook()
+    ours.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
     taken = {place: cell for cell, place in places.items()}
     following: dict[int, list[Cell]] = {}
     last = -1
@@ -121,26 +129,28 @@ def graft(assignment: Assignment, submitted: list[Cell]) -> tuple[NotebookNode, 
         last = places.get(cell, last)
         if cell not in places and cell.source.strip():
             following.setdefault(last, []).append(cell)
-    cells = [_extra(cell) for cell in following.get(-1, ())]
-    changed = []
+    cells = [_extra(cell, room) for cell in following.get(-1, ())]
+    changed, cut = [], [cell for cell in submitted if cell.cell_type != "code" and len(cell.source) > PROSE_LIMIT]
     for place, cell in enumerate(ours.cells):
         name = cell.metadata.get("nbgrader", {}).get("grade_id")
         theirs = taken.get(place)
         if name in assignment.answers and theirs is not None:
             if theirs.source != cell.source:
                 cell.source = prose(theirs.source) if cell.cell_type == "markdown" else theirs.source
-            _take_shown(cell, theirs)
+            _take_shown(cell, theirs, room)
         elif name in assignment.answers:
             notes.append(f"{name} is missing")
         elif theirs is not None:
             if theirs.source.strip() != cell.source.strip():
                 changed.append(name or cell.id)
             if name not in assignment.tests:
-                _take_shown(cell, theirs)
+                _take_shown(cell, theirs, room)
         if name in assignment.tests:
             cell.source = assignment.tests[name]
         cells.append(cell)
-        cells += [_extra(cell) for cell in following.get(place, ())]
+        cells += [_extra(cell, room) for cell in following.get(place, ())]
+    if cut:
+        notes.append(f"text is cut after {PROSE_LIMIT:,} characters in {len(cut)} cell{'s' if len(cut) > 1 else ''}")
     if changed:
         notes.append(f"given cells were edited and put back: {', '.join(changed)}")
     ours.cells = cells
@@ -185,24 +195,27 @@ def _by_place(release: list[NotebookNode], theirs: list[Cell], lost: list[int], 
     return found
 
 
-def _extra(theirs: Cell) -> NotebookNode:
+def _extra(theirs: Cell, room: "Room") -> NotebookNode:
     if theirs.cell_type == "code":
         cell = nbformat.v4.new_code_cell(theirs.source, metadata={"course_grade": {"name": "an added cell"}})
     else:
         cell = nbformat.v4.new_markdown_cell(prose(theirs.source))
-    _take_shown(cell, theirs)
+    _take_shown(cell, theirs, room)
     return cell
 
 
-def _take_shown(cell: NotebookNode, theirs: Cell) -> None:
-    """Take over outputs of code and pictures of prose."""
+def _take_shown(cell: NotebookNode, theirs: Cell, room: "Room") -> None:
+    """Take over outputs of code and pictures of prose, and say how code is shown."""
+    room = room.of_cell()
     if cell.cell_type == "code":
-        cell.outputs = list(defuse(theirs.outputs))
+        cell.outputs = list(defuse(theirs.outputs, room))
+        if SLOW_CODE.search(cell.source):
+            cell.metadata["magics_language"] = "text"  # nbconvert's name for the language in which a cell is coloured
     elif theirs.attachments:
         cell.attachments = {
             str(name): kept
             for name, bundle in theirs.attachments.items()
-            if isinstance(bundle, dict) and (kept := _pictures(bundle))
+            if isinstance(bundle, dict) and (kept := _pictures(bundle, room))
         }
 
 
@@ -212,47 +225,76 @@ def _take_shown(cell: NotebookNode, theirs: Cell) -> None:
 TEX = re.compile(r"\\(href|url|style|class|cssId|unicode|require|html\w*|data|def|newcommand|let|gdef)\b", re.IGNORECASE)
 SCRIPT = re.compile(r"\b(java|vb)script\s*:", re.IGNORECASE)
 TAG = re.compile(r"<(?=[a-z/!?])", re.IGNORECASE)
-PICTURE_ELSEWHERE = re.compile(r"!\[(?![^\]]*\]\(attachment:)")
+PICTURE_ELSEWHERE = re.compile(r"!\[(?![^\[\]]*\]\(attachment:)")
+FENCE = re.compile(r"^([ \t>*+\-.)0-9]*)(`{3,}|~{3,})[^`\n]*$", re.MULTILINE)
+# Pygments takes the square or the cube of the length of such runs: minutes for a page of tabs, or of `a.a.a.a`.
+SLOW_CODE = re.compile(r"\S{200}|\s{200}")
+CONTROL = re.compile(r"\x1b(\[[0-9;?]{0,20}[@-~])?")
 
 
 def prose(source: str) -> str:
     """Markdown that looks the same, without HTML, links to scripts, TeX that makes either, and pictures from elsewhere.
 
-    A character of no width behind `<` keeps every tag from being one, in code as in text. A picture from elsewhere would tell
-    its host who is grading when; it becomes a link.
+    It is cut after `PROSE_LIMIT` characters, and code in it loses its colours: a language named here would choose among
+    hundreds of parsers, some of which some text keeps busy for hours. A character of no width behind `<` keeps every tag from
+    being one, in code as in text. A picture from elsewhere would tell its host who is grading when; it becomes a link.
     """
+    if len(source) > PROSE_LIMIT:
+        source = source[:PROSE_LIMIT] + "\n\n… cut here: too long"
+    source = FENCE.sub(r"\1\2", source)
     source = TAG.sub("<\u200b", source)
     source = SCRIPT.sub("\\1script\u200b:", source)
     return PICTURE_ELSEWHERE.sub("[", TEX.sub(r"＼\1", source))
 
 
-def defuse(outputs: list[dict]) -> Iterator[NotebookNode]:
-    """Text and pictures of a cell's outputs, up to a limit; no HTML, no script, no vector graphics."""
-    room, picture_room = OUTPUT_LIMIT, PICTURE_LIMIT
+@dataclass
+class Room:
+    """How many characters outputs may still take, in one cell and in the whole notebook."""
+
+    text: int
+    pictures: int
+    whole: "Room | None" = None
+
+    @classmethod
+    def of_notebook(cls) -> "Room":
+        return cls(text=2 << 20, pictures=8 << 20)
+
+    def of_cell(self) -> "Room":
+        """Room for the next cell."""
+        return Room(min(1 << 20, self.text), min(4 << 20, self.pictures), self)
+
+    def take(self, text: int = 0, pictures: int = 0) -> None:
+        self.text -= text
+        self.pictures -= pictures
+        if self.whole:
+            self.whole.take(text, pictures)
+
+
+def defuse(outputs: Iterable[dict], room: Room) -> Iterator[NotebookNode]:
+    """Text and pictures of a cell's outputs, as far as there is room; no HTML, no script, no vector graphics, no colours."""
     for output in outputs:
         kind = output.get("output_type")
         pictures = {}
         if kind == "stream":
             text = _text(output.get("text", ""))
         elif kind == "error":
-            text = "\n".join(
-                _text(line) for line in output.get("traceback") or [f"{output.get('ename')}: {output.get('evalue')}"]
-            )
+            lines = output.get("traceback")
+            text = "\n".join(map(_text, lines)) if lines and isinstance(lines, list) else _text(output.get("evalue", ""))
         elif kind in ("display_data", "execute_result") and isinstance(output.get("data"), dict):
-            pictures = _pictures(output["data"], picture_room)
+            pictures = _pictures(output["data"], room)
             text = _text(output["data"].get("text/plain", ""))
         else:
             continue
-        if len(text) > room:
-            text = text[:room] + "\n… cut here: too much output"
+        if room.text <= 0:
+            text = ""
+        elif len(text) > room.text:
+            text = text[: room.text] + "\n… cut here: too much output"
+        room.take(text=len(text))
+        text = CONTROL.sub("", text)
         if pictures:
-            picture_room -= sum(map(len, pictures.values()))
             yield nbformat.v4.new_output("display_data", data={**pictures, "text/plain": text[:200]})
         elif text:
             yield nbformat.v4.new_output("stream", name="stdout", text=text if text.endswith("\n") else text + "\n")
-        room -= len(text)
-        if room <= 0:
-            return
 
 
 def _text(value: object) -> str:
@@ -261,14 +303,15 @@ def _text(value: object) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _pictures(bundle: dict, room: int = PICTURE_LIMIT) -> dict[str, str]:
-    """Pictures of a MIME bundle whose bytes are what they claim to be."""
+def _pictures(bundle: dict, room: Room) -> dict[str, str]:
+    """Pictures of a MIME bundle whose bytes are what they claim to be, as far as there is room."""
     kept = {}
-    for kind, start in PICTURES.items():
+    for kind, start in PICTURE_TYPES.items():
         text = re.sub(r"\s", "", _text(bundle.get(kind, "")))
         try:
-            if text and len(text) <= room and base64.b64decode(text, validate=True).startswith(start):
+            if text and len(text) <= room.pictures and base64.b64decode(text, validate=True).startswith(start):
                 kept[kind] = text
+                room.take(pictures=max(1000, len(text)))  # many small ones take room as well
         except ValueError:
             pass  # not base64
     return kept

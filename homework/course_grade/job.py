@@ -79,10 +79,12 @@ def solve(plan: Plan) -> Plan:
         AssignmentError: the solution fails, so nothing could be graded by it.
     """
     notebook = deepcopy(plan.assignment.source)
-    notebook.cells.append(nbformat.v4.new_code_cell(LOADED))
+    notebook.cells.append(nbformat.v4.new_code_cell(LOADED, metadata={"nbgrader": {"grade": True, "grade_id": "modules"}}))
     executor = run(plan, notebook)
+    if executor.lost:
+        raise AssignmentError(f"Output or values are too large in {', '.join(executor.lost)}: let hidden tests emit less.")
     expected = {}
-    for index, cell in enumerate(notebook.cells):
+    for index, cell in enumerate(notebook.cells[:-1]):
         name = cell.metadata.get("nbgrader", {}).get("grade_id")
         if name not in plan.assignment.tests:
             continue

@@ -312,6 +312,44 @@ for n in range(3000):
     hand_in(first(notebook(scale=toy.RIGHT, total=toy.RIGHT_TOTAL), code), file)
 
 
+@attack(scale="4", note="too much output: test-total")
+def floods_a_test_with_values(inbox, file):
+    code = """
+from course_grade.probe import emit
+def total(numbers):
+    for n in range(3000):
+        emit(f"value {n}", lambda: ["x" * 1000] * 20)
+    return sum(numbers)
+"""
+    hand_in(notebook(scale=toy.RIGHT, total=code), file)
+
+
+@attack(scale="4", total="2")
+def prints_and_draws_in_a_hundred_cells(inbox, file):
+    code = """
+from IPython.display import display
+import base64
+picture = base64.b64encode(b"\\x89PNG\\r\\n\\x1a\\n" + bytes(2_900_000)).decode()
+"""
+    made = notebook(toy.RIGHT, toy.RIGHT_TOTAL)
+    made.cells += [new_code_cell(code)] + [
+        new_code_cell("display({'image/png': picture}, raw=True)\nprint('x' * 1_000_000)") for _ in range(100)
+    ]
+    hand_in(made, file)
+
+
+@attack(scale="4", total="2", note="text is cut after 20,000 characters in 1 cell")
+def slow_to_show(inbox, file):
+    """Pygments needs the cube of the length for such code, nbconvert's Markdown the square for such formulas."""
+    made = notebook(toy.RIGHT, toy.RIGHT_TOTAL)
+    made.cells += [
+        new_code_cell("if given == 0:\n    x = 1" + ".1" * 10_000),
+        new_code_cell("x = 1" + "\t\n" * 10_000 + "x = 2"),
+    ]
+    made.cells += [new_markdown_cell("\\\\(" * 30_000), new_markdown_cell("![" * 9_000)]
+    hand_in(made, file)
+
+
 @attack(note="unreadable messages")
 def sends_nonsense_to_the_grader(inbox, file):
     code = """
@@ -480,6 +518,18 @@ def a_pipe(inbox, file):
 def a_huge_file(inbox, file):
     made = notebook(toy.RIGHT)
     toy.cell(made, "picture").outputs = [new_output("stream", name="stdout", text="x" * (31 << 20))]
+    hand_in(made, file)
+
+
+@attack(note="too many values")
+def ten_million_lists(inbox, file):
+    file.write_text('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [' + "[]," * 9_000_000 + "[]]}")
+
+
+@attack(note="more than 200,000 characters")
+def a_book(inbox, file):
+    made = notebook(toy.RIGHT)
+    made.cells += [new_markdown_cell("word " * 3_000) for _ in range(20)]
     hand_in(made, file)
 
 

@@ -1,5 +1,6 @@
 """What the command refuses, and how it says so; names of all kinds; who hands in late, and who not at all."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,7 @@ def test_a_solution_that_fails_its_own_tests(course, refused, cell, source, word
         ("--timestamps", "student\nada\n", "timestamp"),
         ("--timestamps", "student,timestamp\nada,yesterday noon\n", "yesterday"),
         ("--roster", "student\n../ada\n", "../ada"),
+        ("--roster", "student\n<b>ada\n", "<b>ada"),
     ],
 )
 def test_lists_that_cannot_be_used(course, refused, tmp_path, name, content, words):
@@ -192,7 +194,7 @@ NAMES = [
     "-1+1",
     "@sum",
     "O'Brien",
-    "<b>bold",
+    '<b>"bold" & \\',
     "50% off",
     "a.b",
     "이서연 (재수강)",
@@ -207,7 +209,7 @@ def class_run(tmp_path_factory, bubblewrap) -> Run:
     (run.inbox / "hidden.ipynb").rename(run.inbox / ".hidden.ipynb")
     (run.course / "nbgrader_config.py").write_text(toy.CONFIG + LATE)
     (folder / "roster.csv").write_text(
-        "\n".join(["student", *NAMES[3:], *ABSENT, "late", '"kim, min jun"']), encoding="utf-8-sig"
+        "\n".join(["student", *map(kept, NAMES[3:]), *ABSENT, "late", '"kim, min jun"']), encoding="utf-8-sig"
     )
     (folder / "times.csv").write_text(
         "student,timestamp\nlate,2026-12-01 18:00:01 +0900\nin_time,2026-12-01 08:59:00 UTC\nnobody,2026-12-01 20:00 UTC\n"
@@ -218,9 +220,14 @@ def class_run(tmp_path_factory, bubblewrap) -> Run:
     return run
 
 
+def kept(name: str) -> str:
+    """A name as a folder and as pages have it: never HTML."""
+    return re.sub(r'[<>"&\\]', "_", name)
+
+
 def spreadsheet(name: str) -> str:
     """A name as the table shows it: never a formula."""
-    return f"'{name}" if name[0] in "=+-@" else name
+    return f"'{name}" if name[0] in "=+-@" else kept(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -228,7 +235,7 @@ def test_a_name_of_any_kind(class_run, name):
     row = class_run.table.loc[spreadsheet(name)]
     assert row["total"] == "6"
     assert row["notes"] == ""
-    assert (class_run.out / "feedback" / name / "toy" / "toy.html").is_file()
+    assert (class_run.out / "feedback" / kept(name) / "toy" / "toy.html").is_file()
 
 
 def test_everybody_has_one_row(class_run):

@@ -5,7 +5,7 @@ import secrets
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
@@ -17,6 +17,8 @@ from tests.homework.attacks import ATTACKS, SCRIPTS
 from tests.homework.conftest import Run, eventually, hand_in, make_course
 
 HOSTILE = "scripts_in_answers_and_outputs"
+FILE = "\"><img src=x onerror=document.title='HACKED'>{{7*7}}"
+NAME = "___img src=x onerror=document.title='HACKED'_{{7*7}}"  # what becomes of it
 ELSEWHERE = "images.example"  # no such host
 FETCHES = f"""
 ![a picture](https://{ELSEWHERE}/one.png) <img src="https://{ELSEWHERE}/two.png"> <img src="//{ELSEWHERE}/three.png">
@@ -28,7 +30,7 @@ FETCHES = f"""
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, bubblewrap) -> Run:
-    run = make_course(tmp_path_factory.mktemp("formgrader"), honest=toy.RIGHT)
+    run = make_course(tmp_path_factory.mktemp("formgrader"), honest=toy.RIGHT, **{FILE: toy.RIGHT})
     ATTACKS[HOSTILE].make(run.inbox, run.inbox / f"{HOSTILE}.ipynb")
     fetching = toy.answered()
     fetching.cells.append(new_markdown_cell(FETCHES))
@@ -232,3 +234,17 @@ def test_the_list_of_submissions_leads_to_a_page(run, formgrader, visit):
     made.page.wait_for_selector("#why-comment")
     made.shot("formgrader_from_the_list")
     assert made.dialogs == []
+
+
+@pytest.mark.parametrize(
+    "place", ["gradebook/toy", "gradebook/toy/toy", "manage_submissions/toy", "manage_students", "student", "page"]
+)
+def test_a_hostile_name_is_text_wherever_it_is_shown(run, formgrader, visit, place):
+    places = {"page": page_of(run, formgrader, NAME), "student": f"{formgrader}/formgrader/manage_students/{quote(NAME)}"}
+    made = visit(places.get(place, f"{formgrader}/formgrader/{place}"))
+    made.page.wait_for_timeout(500)
+    made.shot(f"name_{place.replace('/', '_')}")
+    assert "HACKED" not in made.page.title()
+    assert made.page.locator("img[src=x]").count() == 0
+    assert made.dialogs == []
+    assert NAME in made.page.content() or place.startswith("gradebook")  # where names are hidden at first

@@ -11,8 +11,10 @@ from copy import deepcopy
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from course_grade import intake, probe, sandbox, score
@@ -186,14 +188,33 @@ def test_outputs_stay_text_and_pictures_and_are_bounded():
         new_output("stream", name="stdout", text="x" * (3 << 20)),
         new_output("stream", name="stdout", text="after the limit"),
     ]
-    shown = list(intake.defuse(outputs))
+    shown = list(intake.defuse(outputs, intake.Room.of_notebook().of_cell()))
     assert [output.output_type for output in shown] == ["stream", "stream", "display_data", "stream"]
     assert {output.get("name", "stdout") for output in shown} == {"stdout"}
     assert shown[1].text == "a table\n"
     assert shown[2].data == {"image/png": PNG, "text/plain": "<Figure>"}
     assert shown[2].metadata == {}
-    assert len(shown[3].text) < intake.OUTPUT_LIMIT + 100
+    assert 1 << 20 <= sum(len(output.get("text", "")) for output in shown) < (1 << 20) + 100
     assert "cut here" in shown[3].text
+
+
+def test_all_cells_share_the_room_of_a_notebook():
+    whole = intake.Room.of_notebook()
+    picture = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(2_900_000)).decode()
+    outputs = [
+        new_output("stream", name="stdout", text="x" * (2 << 20)),
+        new_output("display_data", data={"image/png": picture}),
+    ]
+    shown = [list(intake.defuse(outputs, whole.of_cell())) for _ in range(20)]
+    assert [[output.output_type for output in cell] for cell in shown] == [["stream", "display_data"]] * 2 + [[]] * 18
+
+
+def test_outputs_lose_their_colours():
+    output = new_output(
+        "error", ename="E", evalue="", traceback=["\x1b[0;31mValueError\x1b[0m: \x1b]8;;http://x\x07link \x1b[1"]
+    )
+    (shown,) = intake.defuse([output], intake.Room(100, 0))
+    assert shown.text == "ValueError: ]8;;http://x\x07link [1\n"
 
 
 @pytest.mark.parametrize(
@@ -204,8 +225,10 @@ def test_outputs_stay_text_and_pictures_and_are_bounded():
         "$\\lambda x + (1 - \\lambda) y$",
         "한국어 문장",
         "[link](https://example.org)",
-        "```html\n<b>x</b> if a < b & c\n```",
+        "```\n<b>x</b> if a < b & c\n```",
         "![mine](attachment:picture.png)",
+        "```\ncode\n```",
+        "inline ```x = 1``` and more",
     ],
 )
 def test_prose_stays_readable(text):
@@ -227,6 +250,65 @@ def test_prose_stays_readable(text):
 def test_prose_loses_what_acts(text):
     clean = intake.prose(text).lower()
     assert not any(word in clean for word in ("<script", "<img", "<a", "javascript:", "\\href", "!["))
+
+
+@pytest.mark.parametrize(("before", "after"), [("```html\nx\n```", "```\nx\n```"), ("> * ~~~~py x\n", "> * ~~~~\n")])
+def test_code_in_prose_names_no_language(before, after):
+    assert intake.prose(before) == after
+
+
+def test_long_prose_is_cut():
+    assert intake.prose("a " * intake.PROSE_LIMIT) == "a " * (intake.PROSE_LIMIT // 2) + "\n\n… cut here: too long"
+
+
+def _places(tree, path=()):
+    """Paths to everything in some JSON."""
+    yield path
+    for key, child in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        yield from _places(child, (*path, key))
+
+
+def _damaged(data) -> bytes:
+    made = toy.answered()
+    toy.cell(made, "picture").outputs = [
+        new_output("display_data", data={"image/png": PNG, "text/plain": "x"}),
+        new_output("stream", text="x"),
+        new_output("error", ename="E", evalue="e", traceback=["a"]),
+    ]
+    toy.cell(made, "why").attachments = {"a.png": {"image/png": PNG}}
+    tree = json.loads(nbformat.writes(made))
+    for _ in range(data.draw(st.integers(1, 4))):
+        *way, last = data.draw(st.sampled_from([path for path in _places(tree) if path]))
+        place = tree
+        for key in way:
+            place = place[key]
+        place[last] = data.draw(plain)
+    return json.dumps(tree).encode()
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.data())
+def test_a_damaged_notebook_is_refused_or_becomes_ours(assignment, data):
+    content = _damaged(data)
+    try:
+        ours, notes = intake.graft(assignment, intake.parse(content))
+    except intake.IntakeError:
+        return
+    nbformat.validate(nbformat.reads(nbformat.writes(ours), as_version=4))
+    assert list(sources(ours)) == list(sources(assignment.release))
+    assert all(isinstance(note, str) for note in notes)
+
+
+@pytest.mark.parametrize("code", ["x = 1" + ".1" * 100, "x = 1" + "\t\n" * 100 + "x = 2"])
+def test_code_that_is_slow_to_colour_is_shown_without_colours(assignment, code):
+    notebook = toy.answered()
+    notebook.cells.append(new_code_cell(code))
+    ours, _ = intake.graft(assignment, cells_of(notebook))
+    page, _ = HTMLExporter().from_notebook_node(ours)
+    found = BeautifulSoup(page, "html.parser").select("div.highlight")
+    assert found[-1].text.strip() == code
+    assert found[-1].select("span[class]") == []
+    assert found[0].select("span[class]") != []
 
 
 def test_a_file_is_read_once_and_never_through_a_link(tmp_path):
@@ -305,18 +387,20 @@ def launcher_module():
 
 
 MEMORY = """
-import re, sys
+import contextlib, re, sys
 from pathlib import Path
 sys.path[:0] = ["tools", "."]
-from course_grade import job
+from course_grade import intake, job
 from course_grade.assignment import Assignment
 from tests.homework import attacks, toy
 
 plan = job.solve(job.Plan(Assignment("toy", toy.source(), toy.release()), seed=1, settings={"timeout": 20}))
-for name in ("prints_200_megabytes", "floods_with_values"):
+large = ("prints_200_megabytes", "floods_with_values", "floods_a_test_with_values", "prints_and_draws_in_a_hundred_cells")
+for name in (*large, "ten_million_lists"):
     file = Path(sys.argv[1], f"{name}.ipynb")
     attacks.ATTACKS[name].make(file.parent, file)
-    job.grade(plan, file.read_bytes())
+    with contextlib.suppress(intake.IntakeError):
+        job.grade(plan, file.read_bytes())
 job.cool()
 # Not getrusage, which begins with the memory of the process that started this one.
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
