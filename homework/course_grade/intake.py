@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 
 from course_grade.assignment import Assignment
 
-FILE_LIMIT = 30 << 20  # bytes of a submitted file
+FILE_LIMIT = 16 << 20  # bytes of a submitted file
 TOKEN_LIMIT = 200_000  # strings, commas and brackets of its JSON: a value takes half a kilobyte of memory, however short it is
 CELL_LIMIT = 300  # cells of a submitted notebook
 SOURCE_LIMIT = 200_000  # characters of its code and text

@@ -71,7 +71,7 @@ class Workers:
         whose kernel did not start, is tried again, up to `RETRIES` times.
         """
         jobs = iter(jobs)
-        ahead = 2 * max(1, sum(self.client.nthreads().values()))
+        ahead = 1 + max(1, sum(self.client.nthreads().values()))
         names: dict[str, str] = {}
 
         def submit(name: str, function: Callable, arguments: tuple) -> Future:

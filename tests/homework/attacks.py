@@ -517,7 +517,7 @@ def a_pipe(inbox, file):
 @attack(note="larger than")
 def a_huge_file(inbox, file):
     made = notebook(toy.RIGHT)
-    toy.cell(made, "picture").outputs = [new_output("stream", name="stdout", text="x" * (31 << 20))]
+    toy.cell(made, "picture").outputs = [new_output("stream", name="stdout", text="x" * (17 << 20))]
     hand_in(made, file)
 
 
