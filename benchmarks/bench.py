@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -34,13 +35,14 @@ from course_utils import augment, data, detection, record, train
 from course_utils.models import MLP, ResNet18, SmallCNN
 from course_utils.techniques import ensembles, mixing, noise, pseudo, smoothing
 
-RESULTS = Path(__file__).parent.parent / "results" / "bench.json"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results" / "bench.json"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10
 
 
-def ratios(above: Callable[[], object], below: Callable[[], object], rounds: int) -> list[float]:
+def ratios(above: Callable[[], object], below: Callable[[], object], rounds: int, *, warm: bool = True) -> list[float]:
     """Time of ``above`` over time of ``below``, once a round; who goes first alternates."""
-    if rounds > 1:  # the first calls pay for caches and worker processes: they do not count
+    if rounds > 1 and warm:  # the first calls pay for caches and worker processes: they do not count
         above(), below()
     found = []
     for number in range(rounds):
@@ -355,7 +357,7 @@ def detection_rows(quick: bool) -> list[dict]:
     """Time of pycocotools over that of `evaluate_detections`; pycocotools has its format ready-made, and area "all" alone."""
     rows = []
     for classes in (1, 10):
-        count, rounds = (50, 1) if quick else (5000, 3)
+        count, rounds = (50, 1) if quick else (5000, 5)
         predictions, targets = random_detections(count, 20, classes, 8)
         truths, results = as_coco(predictions, targets, classes)
 
@@ -499,6 +501,28 @@ def pseudo_rows(quick: bool) -> list[dict]:
     return [row(name, ratios(published, efficient, rounds), at_least=goal, note=note)]
 
 
+def suite_rows(quick: bool) -> list[dict]:
+    """Time of all lessons one after the other by Jupyter's own command, over that of `make lessons`; both make pages."""
+    lessons = sorted(map(str, (ROOT / "notebooks").glob("*.ipynb")))[: 1 if quick else None]
+    settings = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    settings["env"] = os.environ | {"COURSE_PROFILE": "ci"}
+    with tempfile.TemporaryDirectory() as pages:
+
+        def one_by_one():
+            convert = [sys.executable, "-m", "nbconvert", "--to", "html", "--execute", "--output-dir", pages]
+            for lesson in lessons:
+                subprocess.run([*convert, lesson], **settings)
+
+        def side_by_side():
+            subprocess.run(
+                [sys.executable, ROOT / "tools" / "lessons.py", *lessons, "--profile", "ci", "--out", pages], **settings
+            )
+
+        found = ratios(one_by_one, side_by_side, 1 if quick else 5, warm=False)
+    note = f"{len(lessons)} lessons at profile ci, each in a kernel of its own"
+    return [row("jupyter nbconvert, lesson by lesson / make lessons", found, at_least=1.8, note=note)]
+
+
 def write_atomically(content: dict, path: Path) -> None:
     """A reader finds the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -528,6 +552,7 @@ def main() -> None:
         import_rows,
         iou_rows,
         detection_rows,
+        suite_rows,
     )
     for measure in measures:
         for found in measure(options.quick):
