@@ -138,7 +138,7 @@ def flops_of_an_image(shape: torch.Size, num_classes: int, width: int) -> float:
     """Operations of a forward and a backward pass in convolutions and products, counted by torch without computing them."""
     with torch.device("meta"):
         model, images, labels = ResNet18(shape[0], num_classes, width=width), torch.empty(2, *shape), torch.zeros(2).long()
-        return flops_of_a_step(model, images, labels) / len(images)
+        return flops_of_a_step(model, images, labels)[0] / len(images)
 
 
 class Job:

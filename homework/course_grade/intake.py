@@ -221,9 +221,15 @@ def _take_shown(cell: NotebookNode, theirs: Cell, room: "Room") -> None:
 
 # --- what is shown -----------------------------------------------------------------------------------------------------------
 
-# TeX commands that make links, styles or HTML in MathJax.
-TEX = re.compile(r"\\(href|url|style|class|cssId|unicode|require|html\w*|data|def|newcommand|let|gdef)\b", re.IGNORECASE)
-SCRIPT = re.compile(r"\b(java|vb)script\s*:", re.IGNORECASE)
+# TeX commands that make links, styles, HTML or other commands in MathJax.
+TEX = re.compile(
+    r"\\(href|url|style|class|cssId|unicode|require|html\w*|data|bbox|mmlToken|enclose|[bx]?cancel(to)?"
+    r"|(g|re)?(def|let)|(re)?new(command|environment)|csname)\b",
+    re.IGNORECASE,
+)
+# Whatever stands between the word and its colon, Markdown may take away.
+SCRIPT = re.compile(r"(java|vb)(?=script)", re.IGNORECASE)
+ENTITY = re.compile(r"&(?=#|\w+[;#])")
 TAG = re.compile(r"<(?=[a-z/!?])", re.IGNORECASE)
 PICTURE_ELSEWHERE = re.compile(r"!\[(?![^\[\]]*\]\(attachment:)")
 FENCE = re.compile(r"^([ \t>*+\-.)0-9]*)(`{3,}|~{3,})[^`\n]*$", re.MULTILINE)
@@ -236,14 +242,15 @@ def prose(source: str) -> str:
     """Markdown that looks the same, without HTML, links to scripts, TeX that makes either, and pictures from elsewhere.
 
     It is cut after `PROSE_LIMIT` characters, and code in it loses its colours: a language named here would choose among
-    hundreds of parsers, some of which some text keeps busy for hours. A character of no width behind `<` keeps every tag from
-    being one, in code as in text. A picture from elsewhere would tell its host who is grading when; it becomes a link.
+    hundreds of parsers, some of which some text keeps busy for hours. A character of no width keeps tags and entities
+    from being any, in code as in text. A picture from elsewhere would tell its host who is grading when; it becomes a link.
     """
     if len(source) > PROSE_LIMIT:
         source = source[:PROSE_LIMIT] + "\n\n… cut here: too long"
     source = FENCE.sub(r"\1\2", source)
     source = TAG.sub("<\u200b", source)
-    source = SCRIPT.sub("\\1script\u200b:", source)
+    source = SCRIPT.sub("\\1\u200b", source)
+    source = ENTITY.sub("&\u200b", source)
     return PICTURE_ELSEWHERE.sub("[", TEX.sub(r"＼\1", source))
 
 

@@ -419,8 +419,12 @@ SCRIPTS = (
     "<svg onload=\"document.title='HACKED'\"></svg>",
     "<iframe srcdoc=\"<script>top.document.title='HACKED'</script>\"></iframe>",
     "[click](javascript:document.title='HACKED')",
+    "[click](javascript&#58;document.title='HACKED')",
+    "[click](java&#115cript&colon;document.title='HACKED')",
+    "[click](javascript\\:document.title='HACKED')",
     "<a href=\"jAvAsCrIpT:document.title='HACKED'\">click</a>",
     "$\\href{javascript:document.title='HACKED'}{x}$",
+    "$\\mmlToken{mi}[href=\"javascript:document.title='HACKED'\"]{x}$",
     "<style>body { display: none }</style>",
     "</textarea></pre></div><script>document.title='HACKED'</script>",
     "![x](x\" onerror=\"document.title='HACKED')",
@@ -439,7 +443,7 @@ def scripts_in_answers_and_outputs(inbox, file):
         new_output("display_data", data={"application/javascript": "document.title='HACKED'"}),
         new_output("display_data", data={"image/svg+xml": SCRIPTS[2]}),
         new_output("display_data", data={"image/png": text}, metadata={"image/png": {"width": '1" onload="alert(1)'}}),
-        new_output("display_data", data={"text/latex": SCRIPTS[6], "text/markdown": text}),
+        new_output("display_data", data={"text/latex": SCRIPTS[9], "text/markdown": text}),
         new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}),
         new_output("stream", name="stdout", text=text),
         new_output("error", ename=SCRIPTS[0], evalue=SCRIPTS[1], traceback=list(SCRIPTS)),
@@ -522,8 +526,8 @@ def a_huge_file(inbox, file):
 
 
 @attack(note="too many values")
-def ten_million_lists(inbox, file):
-    file.write_text('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [' + "[]," * 9_000_000 + "[]]}")
+def millions_of_lists(inbox, file):
+    file.write_text('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [' + "[]," * 5_000_000 + "[]]}")
 
 
 @attack(note="more than 200,000 characters")

@@ -22,8 +22,9 @@ def test_a_quick_run_writes_whole_rows(tmp_path):
         "TensorLoader",
         "TensorLoader",
         "textbook training",
-        "fit",
         "textbook evaluation",
+        "fit",
+        "evaluate",
         "textbook training",
         "fit",
         "fit",
@@ -38,6 +39,7 @@ def test_a_quick_run_writes_whole_rows(tmp_path):
         "detection.box_iou",
         "pycocotools",
         "pycocotools",
+        "jupyter nbconvert, lesson by lesson",
     ]
     for row in content["rows"]:
         assert set(row) == {"name", "ratio", "low", "high", "goal", "met", "note"}
