@@ -37,8 +37,8 @@ lab: $(READY)  ## JupyterLab on the lessons
 claims: $(READY)  ## measure claims anew (LESSON=01 SEEDS=3,4,5; all lessons and default seeds when not given)
 	$(BIN)/python tools/claims.py $(if $(LESSON),--lesson $(LESSON)) $(if $(SEEDS),--seeds $(SEEDS))
 
-bench: $(READY)  ## ratios of speed, measured side by side
-	$(BIN)/python benchmarks/bench.py
+bench: $(READY)  ## ratios of speed, measured side by side (ONLY="textbook fit": these again, the other rows are kept)
+	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY))
 
 gpu: $(READY)  ## on a GPU: lessons at profile gpu, then ResNet-18 (MINUTES=30, DATA=folder, CIFAR_JPEG=file; see README.md)
 	$(BIN)/python benchmarks/gpu.py --check

@@ -1,7 +1,7 @@
 """Measure the course's promises about speed, each side by side with what it is compared to, and keep the numbers.
 
 Every row is a ratio of two times taken in turns: its median, lowest and highest value over the rounds, and whether the goal
-is met. Run it on a machine that does nothing else: `make bench`, or `python benchmarks/bench.py [--quick] [--out FILE]`.
+is met. Run it on a machine that does nothing else: `make bench`, or `python benchmarks/bench.py --help`.
 """
 
 import argparse
@@ -194,7 +194,7 @@ def textbook_rows(quick: bool) -> list[dict]:
         ("ResNet-18, 32x32", ResNet18, large, 64 if quick else 256, 2.0 if bf16 else 1.1),
         ("SmallCNN, 28x28", SmallCNN, small, 128 if quick else 4000, 1.0),
     )
-    rounds = 1 if quick else 7
+    rounds = 1 if quick else 15
     rows = []
     for name, make, images, count, goal in cases:
         loader = data.TensorLoader(images[:count], fashion.train.y[:count], 64)
@@ -536,14 +536,9 @@ def write_atomically(content: dict, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def main() -> None:
-    """Measure, print the table, write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smoke run in seconds: the numbers mean nothing")
-    parser.add_argument("--out", type=Path, help="JSON file to write (default: results/bench.json; none with --quick)")
-    options = parser.parse_args()
-    rows = []
-    measures = (
+MEASURES = {
+    measure.__name__.removesuffix("_rows"): measure
+    for measure in (
         loader_rows,
         bound_rows,
         textbook_rows,
@@ -556,17 +551,42 @@ def main() -> None:
         detection_rows,
         suite_rows,
     )
-    for measure in measures:
-        for found in measure(options.quick):
-            rows.append(found)
+}
+
+
+def renewed(kept: list[dict], found: list[dict]) -> list[dict]:
+    """Rows of a table with some of them measured again, and new ones beside those that were measured with them."""
+    names = {row["name"] for row in found}
+    place = next((number for number, row in enumerate(kept) if row["name"] in names), len(kept))
+    others = [row for row in kept if row["name"] not in names]
+    return [*others[:place], *found, *others[place:]]
+
+
+def main() -> None:
+    """Measure, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a smoke run in seconds: the numbers mean nothing")
+    parser.add_argument("--only", nargs="+", choices=MEASURES, help="measure these again, and keep the file's other rows")
+    parser.add_argument("--out", type=Path, help="JSON file to write (default: results/bench.json; none with --quick)")
+    options = parser.parse_args()
+    out = options.out or (None if options.quick else RESULTS)
+    header, rows = {**record.machine(), "quick": options.quick}, []
+    if options.only and out is not None and out.exists():
+        kept = json.loads(out.read_text(encoding="utf-8"))
+        rows = kept.pop("rows")
+        if kept != header:
+            parser.error(f"{out} was measured elsewhere, or with other versions: measure all rows, or give another --out.")
+    for name in options.only or MEASURES:
+        measured = MEASURES[name](options.quick)
+        rows = renewed(rows, measured)
+        for found in measured:
             print(
                 f"{found['name']:<56} {found['ratio']:8.3f} ({found['low']:.3f} to {found['high']:.3f})  "
                 f"goal: {found['goal']:<13} {'met' if found['met'] else 'MISSED':<6}  {found['note']}",
                 flush=True,
             )
-    out = options.out or (None if options.quick else RESULTS)
     if out is not None:
-        write_atomically({**record.machine(), "quick": options.quick, "rows": rows}, out)
+        write_atomically({**header, "rows": rows}, out)
         print(f"written to {out}")
 
 

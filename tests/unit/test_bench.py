@@ -48,3 +48,26 @@ def test_a_quick_run_writes_whole_rows(tmp_path):
         assert row["met"] == (row["ratio"] >= float(value) if direction == "at least" else row["ratio"] <= float(value))
         assert row["note"]
         assert row["name"] in done.stdout
+
+
+def test_some_rows_are_measured_again_and_the_others_kept(tmp_path):
+    out = tmp_path / "bench.json"
+    command = [sys.executable, BENCH, "--quick", "--out", out, "--only"]
+    one_thread = dict(os.environ, OMP_NUM_THREADS="1")
+
+    def run(*names):
+        done = subprocess.run([*command, *names], check=False, capture_output=True, text=True, env=one_thread)
+        return done, json.loads(out.read_text(encoding="utf-8"))
+
+    _, first = run("bound", "iou")
+    first["rows"].insert(1, first["rows"][0] | {"name": "another"})
+    out.write_text(json.dumps(first))
+    _, second = run("iou")
+    assert second["rows"][:2] == first["rows"][:2]
+    assert [row["name"] for row in second["rows"]] == [row["name"] for row in first["rows"]]
+    assert second["rows"][2] != first["rows"][2]
+    out.write_text(json.dumps(first | {"threads": 99}))
+    done, third = run("iou")
+    assert done.returncode == 2
+    assert "measured elsewhere" in done.stderr
+    assert third["threads"] == 99
