@@ -151,6 +151,8 @@ def graft(assignment: Assignment, submitted: list[Cell]) -> tuple[NotebookNode, 
         cells += [_extra(cell, room) for cell in following.get(place, ())]
     if cut:
         notes.append(f"text is cut after {PROSE_LIMIT:,} characters in {len(cut)} cell{'s' if len(cut) > 1 else ''}")
+    if room.overflowed:
+        notes.append("outputs are too large: not all that were handed in are shown")
     if changed:
         notes.append(f"given cells were edited and put back: {', '.join(changed)}")
     ours.cells = cells
@@ -256,11 +258,12 @@ def prose(source: str) -> str:
 
 @dataclass
 class Room:
-    """How many characters outputs may still take, in one cell and in the whole notebook."""
+    """How many characters outputs may still take, in one cell and in the whole notebook, and whether some did not fit."""
 
     text: int
     pictures: int
     whole: "Room | None" = None
+    overflowed: bool = False
 
     @classmethod
     def of_notebook(cls) -> "Room":
@@ -275,6 +278,11 @@ class Room:
         self.pictures -= pictures
         if self.whole:
             self.whole.take(text, pictures)
+
+    def overflow(self) -> None:
+        self.overflowed = True
+        if self.whole:
+            self.whole.overflow()
 
 
 def defuse(outputs: Iterable[dict], room: Room) -> Iterator[NotebookNode]:
@@ -292,10 +300,9 @@ def defuse(outputs: Iterable[dict], room: Room) -> Iterator[NotebookNode]:
             text = _text(output["data"].get("text/plain", ""))
         else:
             continue
-        if room.text <= 0:
-            text = ""
-        elif len(text) > room.text:
-            text = text[: room.text] + "\n… cut here: too much output"
+        if len(text) > room.text:
+            room.overflow()
+            text = text[: room.text] + "\n… cut here: too much output" if room.text > 0 else ""
         room.take(text=len(text))
         text = CONTROL.sub("", text)
         if pictures:
@@ -316,7 +323,9 @@ def _pictures(bundle: dict, room: Room) -> dict[str, str]:
     for kind, start in PICTURE_TYPES.items():
         text = re.sub(r"\s", "", _text(bundle.get(kind, "")))
         try:
-            if text and len(text) <= room.pictures and base64.b64decode(text, validate=True).startswith(start):
+            if len(text) > room.pictures:
+                room.overflow()
+            elif text and base64.b64decode(text, validate=True).startswith(start):
                 kept[kind] = text
                 room.take(pictures=max(1000, len(text)))  # many small ones take room as well
         except ValueError:

@@ -211,6 +211,17 @@ def test_all_cells_share_the_room_of_a_notebook():
     assert [[output.output_type for output in cell] for cell in shown] == [["stream", "display_data"]] * 2 + [[]] * 18
 
 
+@pytest.mark.parametrize("size", [2_900_000, 4_000_000])
+def test_outputs_that_are_left_out_are_noted(assignment, size):
+    notebook = toy.answered()
+    picture = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(size)).decode()
+    toy.cell(notebook, "picture").outputs = [new_output("display_data", data={"image/png": picture})]
+    ours, notes = intake.graft(assignment, cells_of(notebook))
+    fits = size < 3_000_000
+    assert len(toy.cell(ours, "picture").outputs) == fits
+    assert any("outputs are too large" in note for note in notes) != fits
+
+
 def test_outputs_lose_their_colours():
     output = new_output(
         "error", ename="E", evalue="", traceback=["\x1b[0;31mValueError\x1b[0m: \x1b]8;;http://x\x07link \x1b[1"]
