@@ -13,6 +13,8 @@ import course_utils
 PACKAGE = Path(course_utils.__file__).parent
 # From the ground up: a room imports only rooms before it.
 FLOORS = [
+    "files",
+    "valid",
     "runtime",
     "parallel",
     "data",
@@ -24,6 +26,8 @@ FLOORS = [
     "metrics",
     "calibration",
     "detection",
+    "precision",
+    "checkpoint",
     "train",
     "plots",
     "check",
