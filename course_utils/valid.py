@@ -2,11 +2,12 @@
 
 import operator
 
-import torch  # noqa: F401 - examples use it
-from torch import Tensor
+import torch
 
 
-def class_indices(labels: Tensor, num_classes: int | None = None, what: str = "labels", shape: str = "(N,)") -> Tensor:
+def class_indices(
+    labels: torch.Tensor, num_classes: int | None = None, what: str = "labels", shape: str = "(N,)"
+) -> torch.Tensor:
     """Class indices as int64, which torch's losses and indexing want and in which sums cannot overflow.
 
     Args:
@@ -25,8 +26,13 @@ def class_indices(labels: Tensor, num_classes: int | None = None, what: str = "l
     >>> class_indices(torch.tensor([2, 0], dtype=torch.uint8), 3)
     tensor([2, 0])
     """
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex() or labels.ndim != _dimensions(shape):
-        found = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+    if (
+        not isinstance(labels, torch.Tensor)
+        or labels.is_floating_point()
+        or labels.is_complex()
+        or labels.ndim != _dimensions(shape)
+    ):
+        found = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise ValueError(f"{what} are {found}; use class indices, integers of shape {shape}.")
     labels = labels.long()
     if num_classes is not None and labels.device.type == "cpu" and labels.numel():
