@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from course_utils import valid
+
 BatchTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -29,34 +31,46 @@ def chain(*transforms: BatchTransform) -> BatchTransform:
 
 
 def normalize(mean: Tensor, std: Tensor) -> BatchTransform:
-    """Scale uint8 images to 0..1 first, then subtract ``mean`` and divide by ``std`` along dimension 1.
+    """Scale integer images to 0..1 first, then subtract ``mean`` and divide by ``std`` along dimension 1.
 
     Args:
         mean, std: one value per channel ``(C,)`` or feature ``(F,)``, from the training split alone (`data.Dataset`);
-            for images in units of 0..1.
+            for images in units of 0..1. Finite.
 
     Returns:
-        Transform of uint8 ``(B, C, H, W)`` or float ``(B, C, ...)`` to float32 of the same shape. Equals
-        ``torchvision.transforms.v2.ToDtype(torch.float32, scale=True)`` and then ``Normalize(mean, std)``.
+        Transform to float32 of the same shape. Images ``(B, C, H, W)`` are floats in units of 0..1, booleans, or integers in
+        0..255: uint8, or any other width. What has another number of dimensions, such as a table ``(B, F)``, is scaled first
+        only if it is uint8. Equals ``torchvision.transforms.v2.ToDtype(torch.float32, scale=True)`` of the uint8 or float
+        batch and then ``Normalize(mean, std)``.
 
     Raises:
-        ValueError: a standard deviation is not above zero, or the statistics do not fit the batch's channels.
+        ValueError: a standard deviation is not above zero, mean or standard deviation is not finite, or the statistics do not
+            fit the batch's channels; integer images outside 0..255. On a GPU, where reading values back would stall it,
+            those pixels become NaN instead, which `train.fit` reports with the epoch's loss.
     """
     mean, std = torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(std, dtype=torch.float32)
     if mean.shape != std.shape or mean.ndim != 1:
         raise ValueError(f"mean {tuple(mean.shape)} and std {tuple(std.shape)} must both be of shape (C,).")
-    if not bool((std > 0).all()):
+    if not bool((mean.isfinite() & std.isfinite()).all()):
+        raise ValueError("mean or std is not finite: fill or drop NaN and infinity in the training split first.")
+    if not bool((1 / std).isfinite().all()) or not bool((std > 0).all()):
         raise ValueError("a channel or feature has standard deviation 0: it is constant, so drop it.")
     on_device: dict = {}
 
     def normalized(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if x.ndim < 2 or x.shape[1] != len(mean):
             raise ValueError(f"batch of shape {tuple(x.shape)} has not the {len(mean)} channels of mean and std.")
-        unit = 255.0 if x.dtype == torch.uint8 else 1.0
+        if x.is_complex():
+            raise ValueError(f"images are {x.dtype}; use integers or floating point numbers.")
+        if x.ndim == 4 and not x.is_floating_point() and x.dtype not in (torch.uint8, torch.bool):
+            x, unit = _bytes_of(x), 255.0
+        else:
+            unit = 255.0 if x.dtype == torch.uint8 else 1.0
         key = (x.device, x.ndim, unit)
         if key not in on_device:  # one transfer a run, not one a batch
             shape = (1, -1) + (1,) * (x.ndim - 2)
-            on_device[key] = (mean * unit).to(x.device).view(shape), (1 / (std * unit)).to(x.device).view(shape)
+            with torch.inference_mode(False):  # else a first batch within it would leave numbers that training cannot use
+                on_device[key] = (mean * unit).to(x.device).view(shape), (1 / (std * unit)).to(x.device).view(shape)
         shift, scale = on_device[key]
         return (x.float() - shift).mul_(scale), y
 
@@ -74,13 +88,14 @@ def random_crop(padding: int) -> BatchTransform:
         ``torchvision.transforms.RandomCrop((H, W), padding)`` gives for its place.
 
     Raises:
-        ValueError: ``padding`` is below 1, or the batch is not ``(B, C, H, W)``.
+        ValueError: ``padding`` is no whole number or below 1, or the batch is not ``(B, C, H, W)``.
     """
-    if padding < 1:
-        raise ValueError(f"padding is {padding}; it must be at least 1 pixel.")
+    padding = valid.whole_number(padding, "padding", 1)
 
     def cropped(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         _need_images(x)
+        if x.numel() == 0:
+            return x, y
         batch, channels, height, width = x.shape
         padded = torch.nn.functional.pad(x, (padding,) * 4)
         top, left = torch.randint(2 * padding + 1, (2, batch, 1, 1), device=x.device)
@@ -94,7 +109,7 @@ def random_crop(padding: int) -> BatchTransform:
 
 
 def random_flip(p: float = 0.5) -> BatchTransform:
-    """Mirror each image left to right with probability ``p``.
+    """Mirror each image left to right with probability ``p``, in 0..1.
 
     Returns:
         Transform of ``(B, C, H, W)`` to the same shape and dtype.
@@ -102,8 +117,7 @@ def random_flip(p: float = 0.5) -> BatchTransform:
     Raises:
         ValueError: ``p`` is outside 0..1, or the batch is not ``(B, C, H, W)``.
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"p is {p}; a probability lies between 0 and 1.")
+    p = valid.share(p, "p", "a probability")
 
     def flipped(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         _need_images(x)
@@ -113,6 +127,17 @@ def random_flip(p: float = 0.5) -> BatchTransform:
         return both.index_select(0, torch.arange(len(x), device=x.device) + len(x) * mirrored), y
 
     return flipped
+
+
+def _bytes_of(x: Tensor) -> Tensor:
+    """Integer images in 0..255 as floats, whatever their width."""
+    if x.device.type != "cpu":
+        return x.float().masked_fill((x < 0) | (x > 255), torch.nan)
+    if x.numel():
+        low, high = (int(value) for value in x.long().aminmax())
+        if low < 0 or high > 255:
+            raise ValueError(f"images are {x.dtype} from {low} to {high}; integers must lie in 0..255, as in uint8 images.")
+    return x.float()
 
 
 def _need_images(x: Tensor) -> None:

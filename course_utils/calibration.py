@@ -3,11 +3,14 @@
 Pure functions on tensors, computed in float64 on the tensors' device, without loops over samples. Built in lesson 06.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from course_utils import valid
 
 
 class Reliability(NamedTuple):
@@ -38,7 +41,7 @@ def reliability(probabilities: Tensor, targets: Tensor, num_bins: int = 10, adap
 
     Args:
         probabilities: floating ``(N, K)``, each row summing to 1; from logits they come with ``logits.softmax(1)``.
-        targets: true class indices, integer ``(N,)``.
+        targets: true class indices, integers of any width or booleans (classes 0 and 1) ``(N,)``.
         num_bins: number of bins ``B``, at least 1.
         adaptive: ``False``: bins of equal width from 0 to 1. ``True``: bins of equal mass, from the smallest to the largest
             confidence; their sizes differ by one at most, and more where confidences are equal, since those stay together.
@@ -49,15 +52,14 @@ def reliability(probabilities: Tensor, targets: Tensor, num_bins: int = 10, adap
 
     Raises:
         ValueError: no samples, shapes that differ, what is no probability (logits, for example), targets that are no class
-            indices of the ``K`` classes, or ``num_bins`` below 1.
+            indices of the ``K`` classes, or ``num_bins`` that is no whole number or below 1.
 
     >>> reliability(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]), num_bins=2).accuracy.tolist()
     [nan, 0.5]
     """
-    _check(probabilities, targets)
-    if num_bins < 1:
-        raise ValueError(f"num_bins is {num_bins}; it must be at least 1.")
-    confidence, predictions = probabilities.max(1)
+    targets = _checked(probabilities, targets)
+    num_bins = valid.whole_number(num_bins, "num_bins", 1)
+    confidence, predictions = probabilities.detach().max(1)
     confidence = confidence.clamp(max=1)  # rounding may leave a little more
     if adaptive:
         ordered = confidence.sort().values
@@ -113,9 +115,8 @@ def brier(probabilities: Tensor, targets: Tensor) -> Tensor:
         float64 scalar in 0..2. Equals ``sklearn.metrics.brier_score_loss`` with ``scale_by_half=False``: its default for
         three classes or more; for two classes its default is half of this.
     """
-    _check(probabilities, targets)
-    p = probabilities.double()
-    return (p.square().sum(1) - 2 * _of_true_class(p, targets) + 1).mean()
+    targets = _checked(probabilities, targets)
+    return (probabilities.double() - F.one_hot(targets, probabilities.shape[1])).square().sum(1).mean()
 
 
 def nll(probabilities: Tensor, targets: Tensor) -> Tensor:
@@ -130,8 +131,9 @@ def nll(probabilities: Tensor, targets: Tensor) -> Tensor:
     Returns:
         float64 scalar of at least 0. Equals ``sklearn.metrics.log_loss`` where no probability is 0.
     """
-    _check(probabilities, targets)
-    return -_of_true_class(probabilities.double(), targets).log().mean()
+    targets = _checked(probabilities, targets)
+    # Rounding may leave a little more than 1, and below 0 there is no loss.
+    return -_of_true_class(probabilities.double(), targets).clamp(max=1).log().mean()
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
@@ -142,10 +144,12 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
     Args:
         logits: of samples that neither trained the network nor will test it (validation), floating ``(N, K)``.
-        targets: their true class indices, integer ``(N,)``.
+        targets: their true class indices, integers of any width or booleans (classes 0 and 1) ``(N,)``.
 
     Returns:
         Above 1 for an over-confident network, below 1 for an under-confident one.
+
+    It can be called where gradients are switched off.
 
     Raises:
         ValueError: as `reliability` for shapes and targets, logits that are not finite, or samples for which no temperature
@@ -155,11 +159,19 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     >>> round(fit_temperature(torch.tensor([[3.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])), 4)  # sigmoid(3 / T) = 3/4
     2.7307
     """
-    _check_targets(logits, targets, "logits")
+    with torch.inference_mode(False), torch.enable_grad():  # the search needs gradients, whatever the caller does
+        return _best_temperature(logits, targets)
+
+
+def _best_temperature(logits: Tensor, targets: Tensor) -> float:
+    targets = _checked_targets(logits, targets, "logits")
     if not bool(logits.isfinite().all()):
         raise ValueError("logits are not finite: look for NaN and infinity before you fit a temperature.")
     z = logits.detach().double()
-    z, targets = z - z.mean(1, keepdim=True), targets.long()
+    # A power of two changes no digit, and keeps squares and sums of very large and very small logits in range.
+    size = 2.0 ** min(math.frexp(float(z.abs().max()))[1], 1000)
+    z = z / size
+    z = z - z.mean(1, keepdim=True)
     true = _of_true_class(z, targets)
     if bool((true == z.amax(1)).all()):
         raise ValueError(f"all {len(z)} samples are answered right, so T = 0 would be best: fit on more validation samples.")
@@ -180,9 +192,8 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
         loss.backward()
         return loss
 
-    with torch.enable_grad():
-        optimizer.step(closure)
-    return float(scale * log_t.detach().exp())
+    optimizer.step(closure)
+    return size * float(scale * log_t.detach().exp())
 
 
 def risk_coverage(confidence: Tensor, correct: Tensor) -> RiskCoverage:
@@ -190,7 +201,7 @@ def risk_coverage(confidence: Tensor, correct: Tensor) -> RiskCoverage:
 
     Args:
         confidence: larger means surer, finite floats ``(N,)``; probabilities or any other score.
-        correct: 1 or ``True`` where the answer is right, 0 or ``False`` where it is wrong, ``(N,)``.
+        correct: 1 or ``True`` where the answer is right, 0 or ``False`` where it is wrong, numbers of any kind ``(N,)``.
 
     Returns:
         `RiskCoverage`, one point per different confidence: equally sure answers are given or withheld together. The last
@@ -208,11 +219,9 @@ def risk_coverage(confidence: Tensor, correct: Tensor) -> RiskCoverage:
         raise ValueError(
             f"confidence is {tuple(confidence.shape)} and correct {tuple(correct.shape)}; both must be (N,), with N at least 1."
         )
-    if not confidence.is_floating_point() or not bool(confidence.isfinite().all()):
-        raise ValueError(f"confidence is {confidence.dtype}; use finite floats, one per sample.")
-    if not bool(((correct == 0) | (correct == 1)).all()):
-        raise ValueError(f"correct goes from {correct.min()} to {correct.max()}; use 1 for right and 0 for wrong.")
-    ordered, order = confidence.sort(descending=True)
+    confidence = valid.scores(confidence, "confidences")
+    correct = valid.yes_or_no(correct, "correct answers", "1 for right and 0 for wrong").to(confidence.device)
+    ordered, order = confidence.detach().sort(descending=True)
     last = torch.ones_like(ordered, dtype=torch.bool)  # of its group of equal confidences
     last[:-1] = ordered[1:] != ordered[:-1]
     given = torch.arange(1, len(ordered) + 1, dtype=torch.float64, device=ordered.device)
@@ -221,31 +230,22 @@ def risk_coverage(confidence: Tensor, correct: Tensor) -> RiskCoverage:
 
 
 def _of_true_class(values: Tensor, targets: Tensor) -> Tensor:
-    return values.gather(1, targets.long().unsqueeze(1)).squeeze(1)
+    return values.gather(1, targets.unsqueeze(1)).squeeze(1)
 
 
-def _check(probabilities: Tensor, targets: Tensor) -> None:
-    _check_targets(probabilities, targets, "probabilities")
-    # Half precision leaves rows of 1,000 classes a little off; logits are off by far more.
-    sums = probabilities.double().sum(1)
-    if not bool((probabilities >= 0).all()) or not bool(((sums - 1).abs() < 0.01).all()):
+def _checked(probabilities: Tensor, targets: Tensor) -> Tensor:
+    targets = _checked_targets(probabilities, targets, "probabilities")
+    valid.probabilities(probabilities)
+    return targets
+
+
+def _checked_targets(rows: Tensor, targets: Tensor, name: str) -> Tensor:
+    """The targets of the rows ``(N, K)`` as int64 on their device."""
+    valid.float_rows(rows, name)
+    if targets.shape != rows.shape[:1]:
         raise ValueError(
-            f"probabilities go from {probabilities.min():.3g} to {probabilities.max():.3g}, with rows that sum to "
-            f"{sums.min():.3g} to {sums.max():.3g}; they must be at least 0 and sum to 1. From logits take logits.softmax(1)."
-        )
-
-
-def _check_targets(scores: Tensor, targets: Tensor, name: str) -> None:
-    if scores.ndim != 2 or not scores.is_floating_point() or scores.shape[1] < 2:
-        raise ValueError(f"{name} are {scores.dtype} of shape {tuple(scores.shape)}; use floats (N, K), with K at least 2.")
-    if targets.shape != scores.shape[:1]:
-        raise ValueError(
-            f"{name} are {tuple(scores.shape)} and the targets {tuple(targets.shape)}; use one class index for each row, (N,)."
+            f"{name} are {tuple(rows.shape)} and the targets {tuple(targets.shape)}; use one class index for each row, (N,)."
         )
     if len(targets) == 0:
         raise ValueError("there are no samples to measure.")
-    if targets.is_floating_point() or targets.is_complex():
-        raise ValueError(f"targets are {targets.dtype}; use class indices, integers (N,).")
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= scores.shape[1]:
-        raise ValueError(f"targets go from {low} to {high}; {scores.shape[1]} classes are numbered 0 to {scores.shape[1] - 1}.")
+    return valid.class_indices(targets.to(rows.device), rows.shape[1], "targets", wait=True)

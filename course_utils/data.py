@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_utils import parallel
+from course_utils import parallel, valid
 
 _HERE = Path(__file__).parent
 # A wheel carries the bundled files inside the package; a clone keeps them at its top.
@@ -53,7 +53,8 @@ class Split(NamedTuple):
     """Inputs and targets of one split.
 
     ``x``: images, uint8 ``(N, C, H, W)`` in 0..255, or a table, float32 ``(N, F)``.
-    ``y``: class indices, int64 ``(N,)``, or regression targets, float32 ``(N,)``.
+    ``y``: class indices, integers of any width or booleans ``(N,)``, which a `Dataset` keeps as int64; or regression targets,
+    float32 ``(N,)``.
     """
 
     x: Tensor
@@ -79,7 +80,8 @@ class Dataset:
     def __post_init__(self) -> None:
         splits = {"train": self.train, "val": self.val, "test": self.test}
         for label, split in splits.items():
-            _check_split(f"{self.name}, {label} split", split, len(self.classes), self.train.x.shape[1:])
+            checked = _checked_split(f"{self.name}, {label} split", split, len(self.classes), self.train.x.shape[1:])
+            object.__setattr__(self, label, checked)  # the way round "frozen" that `dataclasses` itself takes
         content = {label: _contents(split.x) for label, split in splits.items()}
         for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
             if shared := len(set(content[first]) & set(content[second])):
@@ -102,16 +104,17 @@ class Dataset:
     def _moments(self) -> tuple[Tensor, Tensor]:
         x = self.train.x
         if x.dtype != torch.uint8:
-            return x.mean(0), x.std(0, correction=0)
+            constant = x.amax(0) == x.amin(0)  # rounding of the mean would leave it a tiny spread, to be divided by
+            return x.mean(0), x.std(0, correction=0).masked_fill(constant, 0)
         values = torch.arange(256, dtype=torch.float64) / 255
         # 256 counts a channel are exact and need no float copy of the whole set.
         share = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
         share /= share.sum(1, keepdim=True)
         mean = share @ values
-        return mean.float(), (share @ values**2 - mean**2).sqrt().float()
+        return mean.float(), (share * (values - mean[:, None]) ** 2).sum(1).sqrt().float()
 
 
-def _check_split(label: str, split: Split, num_classes: int, sample_shape: torch.Size) -> None:
+def _checked_split(label: str, split: Split, num_classes: int, sample_shape: torch.Size) -> Split:
     x, y = split
     if len(x) == 0:
         raise DataError(f"{label} is empty: give every split at least one sample.")
@@ -126,19 +129,23 @@ def _check_split(label: str, split: Split, num_classes: int, sample_shape: torch
     if num_classes == 0:
         if y.dtype != torch.float32 or y.ndim != 1 or not bool(y.isfinite().all()):
             raise DataError(f"{label}: regression targets must be finite float32 (N,), not {y.dtype} {tuple(y.shape)}.")
-        return
-    if y.dtype != torch.int64 or y.ndim != 1:
-        raise DataError(f"{label}: labels must be int64 (N,), not {y.dtype} {tuple(y.shape)}.")
+        return Split(x, y)
+    try:
+        y = valid.class_indices(y)
+    except ValueError as error:
+        raise DataError(f"{label}: {error} They are kept as int64 (N,).") from None
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= num_classes:
         raise DataError(
             f"{label} has labels from {low} to {high}, but there are {num_classes} classes (0 to {num_classes - 1})."
         )
+    return Split(x, y)
 
 
 def _contents(x: Tensor) -> list[bytes]:
-    rows = x.reshape(len(x), -1).contiguous().numpy()
-    return [row.tobytes() for row in rows]
+    rows = x.detach().cpu().reshape(len(x), -1)
+    rows = rows + 0.0 if rows.is_floating_point() else rows  # -0.0 is 0.0
+    return [row.tobytes() for row in rows.contiguous().numpy()]
 
 
 def load(name: str, root: str | Path | None = None) -> Dataset:
@@ -227,15 +234,22 @@ def carve(name: str, train: Split, test: Split, *, classes: tuple[str, ...], per
     A training or validation sample that is identical to one of a later split is left out and counted in
     ``Dataset.removed`` (published sets do hold some). The choice depends on the data alone: the same for everyone.
 
+    Args:
+        name, classes: of the `Dataset`.
+        train, test: the two splits; their labels as `Split` says.
+        per_class: validation samples of each class, at least 1.
+
     Raises:
-        DataError: a class has fewer than ``per_class`` samples.
+        DataError: a class has fewer than ``per_class`` samples, or what `Dataset` refuses.
+        ValueError: ``per_class`` is no whole number of at least 1.
     """
+    per_class = valid.whole_number(per_class, "per_class", 1)
     val_index, train_index = balanced_split(train.y, (per_class,), torch.Generator().manual_seed(0))
     test_content = set(_contents(test.x))
     content = _contents(train.x)
-    val_index = torch.tensor([i for i in val_index.tolist() if content[i] not in test_content])
+    val_index = torch.tensor([i for i in val_index.tolist() if content[i] not in test_content], dtype=torch.int64)
     later = test_content | {content[i] for i in val_index.tolist()}
-    train_index = torch.tensor([i for i in train_index.tolist() if content[i] not in later])
+    train_index = torch.tensor([i for i in train_index.tolist() if content[i] not in later], dtype=torch.int64)
     return Dataset(
         name,
         Split(train.x[train_index], train.y[train_index]),
@@ -250,20 +264,25 @@ def balanced_split(labels: Tensor, per_class: tuple[int, ...], generator: torch.
     """Split positions into disjoint parts with the same number of samples of every class, and the rest.
 
     Args:
-        labels: class indices, int64 ``(N,)``.
-        per_class: for each part, how many samples of each class it takes.
-        generator: decides which samples go where, and their shuffled order.
+        labels: class indices, integers of any width or booleans ``(N,)``; at least one.
+        per_class: for each part, how many samples of each class it takes, at least 0.
+        generator: CPU generator that decides which samples go where, and their shuffled order.
 
     Returns:
         One int64 tensor of positions per part, then one with all remaining positions; each is shuffled.
 
     Raises:
-        DataError: a class has too few samples.
+        DataError: no labels, or a class has too few samples.
+        ValueError: labels that are no class indices, or a number of samples that is no whole number.
 
     >>> small, rest = balanced_split(torch.tensor([0, 1, 0, 1, 0]), (1,), torch.Generator().manual_seed(0))
     >>> len(small), len(rest)
     (2, 3)
     """
+    labels, generator = valid.class_indices(labels), valid.cpu_generator(generator)
+    per_class = [valid.whole_number(count, f"per_class[{part}]", 0) for part, count in enumerate(per_class)]
+    if len(labels) == 0:
+        raise DataError("there are no labels to split.")
     needed = sum(per_class)
     parts: list[list[Tensor]] = [[] for _ in range(len(per_class) + 1)]
     for label in labels.unique().tolist():
@@ -293,18 +312,19 @@ class TensorLoader:
     Args:
         x: inputs, ``(N, ...)``.
         y: targets, ``(N,)`` class indices or numbers, or ``(N, K)`` probabilities.
-        batch_size: samples a batch; the last batch is smaller when they do not divide.
+        batch_size: samples a batch, at least 1; the last batch is smaller when they do not divide.
         shuffle: a new random order for each pass.
-        sampler: positions in the order wanted, iterated anew for each pass, with a length (any torch ``Sampler``);
-            instead of ``shuffle``.
+        sampler: positions in the order wanted, whole numbers of any kind, iterated anew for each pass, with a length (any
+            torch ``Sampler``, or a tensor of positions); instead of ``shuffle``.
         generator: CPU generator that draws the order, so that it is the same on every device; torch's global one when ``None``.
         batch_transform: ``(x, y) -> (x, y)`` on each batch, on the device: augmentation, normalisation, mixing.
-        device: where the tensors are kept; by default, where they are.
+        device: where the tensors are kept; by default, where ``x`` is.
         drop_last: leave out a smaller last batch; ``False`` unless asked for, since it loses samples.
 
     Raises:
-        ValueError: empty or unequal tensors, a batch size below 1, ``shuffle`` together with ``sampler``, a generator that
-            is not on the CPU, a pass in which no batch would be left.
+        ValueError: empty or unequal tensors, a batch size that is no whole number or below 1, ``shuffle`` together with
+            ``sampler``, a generator that is not on the CPU, a pass in which no batch would be left, a sampler that gives
+            something else than positions.
         IndexError: the sampler gives a position outside the tensors.
 
     >>> loader = TensorLoader(torch.zeros(10, 3), torch.arange(10), batch_size=4)
@@ -327,17 +347,16 @@ class TensorLoader:
     ) -> None:
         if len(x) == 0 or len(x) != len(y):
             raise ValueError(f"TensorLoader needs as many targets as inputs and at least one: got {len(x)} and {len(y)}.")
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
         if shuffle and sampler is not None:
             raise ValueError("Give either shuffle=True or a sampler: a sampler decides the order by itself.")
-        if generator is not None and generator.device.type != "cpu":
-            raise ValueError(f"generator lives on {generator.device}; make it with torch.Generator(), on the CPU.")
-        self.x, self.y = x.to(device), y.to(device)
-        self.batch_size = batch_size
-        self.shuffle, self.sampler, self.generator = shuffle, sampler, generator
+        self.x = x.to(device)
+        self.y = y.to(self.x.device)
+        self.batch_size = valid.whole_number(batch_size, "batch_size", 1)
+        self.shuffle, self.sampler, self.generator = shuffle, sampler, valid.cpu_generator(generator)
         self.batch_transform = batch_transform
         self.drop_last = drop_last
+        if self._count() == 0:
+            raise ValueError("the sampler has no position to give: there would be no batch.")
         if len(self) == 0:
             raise ValueError(f"{self._count()} samples in batches of {batch_size} with drop_last=True leave no batch.")
 
@@ -350,13 +369,24 @@ class TensorLoader:
 
     def _order(self) -> Tensor:
         if self.sampler is not None:
-            order = torch.as_tensor(list(self.sampler), dtype=torch.int64)
-            if len(order) and (order.min() < 0 or order.max() >= len(self.x)):
-                raise IndexError(f"the sampler gave positions {order.min()} to {order.max()}; there are {len(self.x)} samples.")
-            return order
+            return self._sampled()
         if self.shuffle:
             return torch.randperm(len(self.x), generator=self.generator)
         return torch.arange(len(self.x))
+
+    def _sampled(self) -> Tensor:
+        given = self.sampler if isinstance(self.sampler, Tensor) else list(self.sampler)
+        try:
+            order = torch.as_tensor(given).cpu()
+        except (TypeError, ValueError, RuntimeError):  # words, or lists of unequal length
+            order = None
+        if order is None or order.ndim != 1 or len(order) == 0 or order.is_floating_point() or order.dtype == torch.bool:
+            shown = f"{order.dtype} of shape {tuple(order.shape)}" if order is not None else repr(given[0])
+            raise ValueError(f"the sampler gave {shown}; it must give positions, whole numbers one by one, at least one.")
+        order = order.long()
+        if order.min() < 0 or order.max() >= len(self.x):
+            raise IndexError(f"the sampler gave positions {order.min()} to {order.max()}; there are {len(self.x)} samples.")
+        return order
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._order().to(self.x.device, non_blocking=True)

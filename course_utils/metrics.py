@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from course_utils import valid
+
 Average = Literal["macro", "micro", "weighted"] | None
 
 
@@ -34,8 +36,9 @@ def confusion_matrix(predictions: Tensor, targets: Tensor, num_classes: int) -> 
     Matrices of batches add up to the matrix of all of them.
 
     Args:
-        predictions: predicted class indices, integer ``(N,)``; for logits take ``logits.argmax(1)`` first.
-        targets: true class indices, integer ``(N,)``.
+        predictions: predicted class indices, integers of any width or booleans (classes 0 and 1) ``(N,)``; for logits take
+            ``logits.argmax(1)`` first.
+        targets: true class indices, likewise.
         num_classes: number of classes ``K``, at least 1.
 
     Returns:
@@ -48,19 +51,12 @@ def confusion_matrix(predictions: Tensor, targets: Tensor, num_classes: int) -> 
     >>> confusion_matrix(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2]), 3).tolist()
     [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}; it must be at least 1.")
-    _check_pair(predictions, targets)
-    for name, labels in (("predictions", predictions), ("targets", targets)):
-        if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
-            raise ValueError(
-                f"{name} are {labels.dtype} of shape {tuple(labels.shape)}; use class indices, integers (N,). "
-                "From logits (N, K) they come with logits.argmax(1)."
-            )
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
-            raise ValueError(f"{name} go from {low} to {high}; {num_classes} classes are numbered 0 to {num_classes - 1}.")
-    cells = targets.long() * num_classes + predictions.long()
+    num_classes = valid.whole_number(num_classes, "num_classes", 1)
+    targets = _partner(predictions, targets)
+    hint = "From logits (N, K) they come with logits.argmax(1)."
+    predictions = valid.class_indices(predictions, num_classes, "predictions", wait=True, hint=hint)
+    targets = valid.class_indices(targets, num_classes, "targets", wait=True, hint=hint)
+    cells = targets * num_classes + predictions
     return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
@@ -68,7 +64,7 @@ def accuracy(matrix: Tensor) -> Tensor:
     """Share of samples on the diagonal of a confusion matrix, in 0..1 (lesson 04).
 
     Args:
-        matrix: `confusion_matrix`, integer ``(K, K)``.
+        matrix: `confusion_matrix`, integers of any width ``(K, K)``.
 
     Returns:
         float64 scalar. Equals ``sklearn.metrics.accuracy_score``.
@@ -76,7 +72,7 @@ def accuracy(matrix: Tensor) -> Tensor:
     Raises:
         ValueError: ``matrix`` is no confusion matrix, or it counts no sample.
     """
-    _check_matrix(matrix)
+    matrix = _matrix(matrix)
     return matrix.diagonal().sum().double() / matrix.sum()
 
 
@@ -97,8 +93,8 @@ def precision(matrix: Tensor, average: Average = None) -> Tensor:
     Raises:
         ValueError: ``matrix`` is no confusion matrix, it counts no sample, or ``average`` is another word.
     """
-    tp, fp, _, _ = _counts(matrix)
-    return _averaged(tp, tp + fp, matrix, average)
+    c = _counts(matrix)
+    return _averaged(c.tp, c.tp + c.fp, c, average)
 
 
 def recall(matrix: Tensor, average: Average = None) -> Tensor:
@@ -107,8 +103,8 @@ def recall(matrix: Tensor, average: Average = None) -> Tensor:
     Arguments, averages, zero denominators (here, a class without true samples) and errors are as for `precision`. Equals
     ``sklearn.metrics.recall_score`` with ``labels=range(K), zero_division=0``.
     """
-    tp, _, fn, _ = _counts(matrix)
-    return _averaged(tp, tp + fn, matrix, average)
+    c = _counts(matrix)
+    return _averaged(c.tp, c.tp + c.fn, c, average)
 
 
 def specificity(matrix: Tensor, average: Average = None) -> Tensor:
@@ -117,8 +113,8 @@ def specificity(matrix: Tensor, average: Average = None) -> Tensor:
     Arguments, averages, zero denominators (here, all samples are of the class) and errors are as for `precision`. scikit-learn
     has no such function; with two classes it is the recall of the other one.
     """
-    _, fp, _, tn = _counts(matrix)
-    return _averaged(tn, tn + fp, matrix, average)
+    c = _counts(matrix)
+    return _averaged(c.tn, c.tn + c.fp, c, average)
 
 
 def f1(matrix: Tensor, average: Average = None) -> Tensor:
@@ -128,8 +124,8 @@ def f1(matrix: Tensor, average: Average = None) -> Tensor:
     denominators (here, a class neither true nor predicted) and errors are as for `precision`. Equals
     ``sklearn.metrics.f1_score`` with ``labels=range(K), zero_division=0``.
     """
-    tp, fp, fn, _ = _counts(matrix)
-    return _averaged(2 * tp, 2 * tp + fp + fn, matrix, average)
+    c = _counts(matrix)
+    return _averaged(2 * c.tp, 2 * c.tp + c.fp + c.fn, c, average)
 
 
 def roc_curve(scores: Tensor, targets: Tensor) -> RocCurve:
@@ -137,7 +133,7 @@ def roc_curve(scores: Tensor, targets: Tensor) -> RocCurve:
 
     Args:
         scores: larger means more surely positive, float ``(N,)``; probabilities, logits, any finite numbers.
-        targets: 1 or ``True`` for positive, 0 or ``False`` for negative, ``(N,)``.
+        targets: 1 or ``True`` for positive, 0 or ``False`` for negative, numbers of any kind ``(N,)``.
 
     Returns:
         One point per different score, since equal scores cannot be told apart, after a first point (0, 0) with threshold
@@ -248,18 +244,26 @@ def mape(predictions: Tensor, targets: Tensor) -> Tensor:
     errors = _errors(predictions, targets)
     if zeros := int((targets == 0).sum()):
         raise ValueError(f"{zeros} of {targets.numel()} targets are 0, and a percentage of 0 is undefined: use mae, or rmse.")
-    return (errors.abs() / targets.double().abs()).mean()
+    return (errors.abs() / targets.to(errors).abs()).mean()
 
 
-def _counts(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+class _Counts(NamedTuple):
     """TP, FP, FN and TN of each class against all others, int64 ``(K,)`` each."""
-    _check_matrix(matrix)
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+    tn: Tensor
+
+
+def _counts(matrix: Tensor) -> _Counts:
+    matrix = _matrix(matrix)
     tp = matrix.diagonal()
     fp, fn = matrix.sum(0) - tp, matrix.sum(1) - tp
-    return tp, fp, fn, matrix.sum() - tp - fp - fn
+    return _Counts(tp, fp, fn, matrix.sum() - tp - fp - fn)
 
 
-def _averaged(numerator: Tensor, denominator: Tensor, matrix: Tensor, average: Average) -> Tensor:
+def _averaged(numerator: Tensor, denominator: Tensor, counts: _Counts, average: Average) -> Tensor:
     if average == "micro":
         numerator, denominator = numerator.sum(), denominator.sum()
     values = numerator.double() / denominator.clamp(min=1)  # a zero denominator has a zero numerator
@@ -268,21 +272,18 @@ def _averaged(numerator: Tensor, denominator: Tensor, matrix: Tensor, average: A
     if average == "macro":
         return values.mean()
     if average == "weighted":
-        return (values * matrix.sum(1)).sum() / matrix.sum()
+        true = counts.tp + counts.fn
+        return (values * true).sum() / true.sum()
     raise ValueError(f"average is {average!r}; it must be 'macro', 'micro', 'weighted' or None.")
 
 
 def _cumulated(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """True and false positives at or above each different score, the highest first, after a first entry for infinity."""
-    _check_pair(scores, targets)
-    if scores.ndim != 1 or not scores.is_floating_point() or not bool(scores.isfinite().all()):
-        raise ValueError(
-            f"scores are {scores.dtype} of shape {tuple(scores.shape)}; use finite floats (N,), one for the positive class. "
-            "From logits (N, K) they come with logits.softmax(1)[:, k]."
-        )
-    if not bool(((targets == 0) | (targets == 1)).all()):
-        raise ValueError(f"targets go from {targets.min()} to {targets.max()}; use 1 for positive and 0 for negative.")
-    ordered, order = scores.sort(descending=True)
+    targets = _partner(scores, targets)
+    hint = "For the positive class k they come from logits (N, K) with logits.softmax(1)[:, k]."
+    scores = valid.scores(scores, "scores", hint)
+    targets = valid.yes_or_no(targets, "targets", "1 for positive and 0 for negative")
+    ordered, order = scores.detach().sort(descending=True)
     positive = targets[order].double()
     last = torch.ones_like(ordered, dtype=torch.bool)  # of its group of equal scores
     last[:-1] = ordered[1:] != ordered[:-1]
@@ -293,27 +294,32 @@ def _cumulated(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _errors(predictions: Tensor, targets: Tensor) -> Tensor:
-    _check_pair(predictions, targets)
-    errors = predictions.double() - targets.double()
-    if not bool(errors.isfinite().all()):
-        raise ValueError("predictions or targets are not finite: look for NaN and infinity before you measure.")
-    return errors
+    targets = _partner(predictions, targets)
+    for values in (predictions, targets):
+        if values.is_complex() or not bool(values.isfinite().all()):
+            raise ValueError("predictions or targets are not finite: look for NaN and infinity before you measure.")
+    return predictions.double() - targets.double()
 
 
-def _check_matrix(matrix: Tensor) -> None:
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.is_floating_point() or bool((matrix < 0).any()):
+def _matrix(matrix: Tensor) -> Tensor:
+    """The counts as int64: sums of narrow integers would overflow."""
+    whole = not (matrix.is_floating_point() or matrix.is_complex())
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not whole or bool((matrix < 0).any()):
         raise ValueError(
             f"matrix is {matrix.dtype} of shape {tuple(matrix.shape)}; it must hold counts, integers (K, K) of at least 0, "
             "as confusion_matrix gives them."
         )
     if not bool(matrix.any()):
         raise ValueError("the confusion matrix counts no sample: there is nothing to measure.")
+    return matrix.long()
 
 
-def _check_pair(predictions: Tensor, targets: Tensor) -> None:
+def _partner(predictions: Tensor, targets: Tensor) -> Tensor:
+    """The targets on the predictions' device, after a look at both shapes."""
     if predictions.shape != targets.shape:
         raise ValueError(
             f"one side is {tuple(predictions.shape)} and the targets are {tuple(targets.shape)}: both need the same shape."
         )
     if predictions.numel() == 0:
         raise ValueError("there are no samples to measure.")
+    return targets.to(predictions.device)

@@ -6,6 +6,8 @@ All return logits ``(B, num_classes)``. Widths are arguments, so that a lesson c
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from course_utils import valid
+
 
 class _Layers(nn.Sequential):
     """A chain of layers whose slices are plain chains: torch would build them with the arguments of the subclass."""
@@ -25,7 +27,7 @@ class MLP(_Layers):
         batch_norm: normalise each hidden layer before its ReLU.
 
     Raises:
-        ValueError: a width or count is below 1, or ``dropout`` is outside [0, 1).
+        ValueError: a width or count is no whole number or below 1, or ``dropout`` is outside [0, 1).
     """
 
     def __init__(
@@ -37,12 +39,9 @@ class MLP(_Layers):
         dropout: float = 0.0,
         batch_norm: bool = False,
     ) -> None:
-        _check(
-            dropout,
-            in_features=in_features,
-            num_classes=num_classes,
-            **{f"hidden[{i}]": w for i, w in enumerate(hidden)},
-        )
+        in_features, num_classes = _counts(in_features=in_features, num_classes=num_classes)
+        hidden = _counts(**{f"hidden[{i}]": width for i, width in enumerate(hidden)})
+        dropout = _rate(dropout)
         layers: list[nn.Module] = [nn.Flatten()]
         for width in hidden:
             layers.append(nn.Linear(in_features, width, bias=not batch_norm))
@@ -65,7 +64,7 @@ class SmallCNN(_Layers):
         batch_norm: normalise each convolution's output before its ReLU.
 
     Raises:
-        ValueError: a size is below 1, or ``dropout`` is outside [0, 1).
+        ValueError: a size is no whole number or below 1, or ``dropout`` is outside [0, 1).
     """
 
     def __init__(
@@ -78,7 +77,9 @@ class SmallCNN(_Layers):
         dropout: float = 0.0,
         batch_norm: bool = False,
     ) -> None:
-        _check(dropout, in_channels=in_channels, num_classes=num_classes, image_size=image_size, width=width)
+        in_channels, num_classes = _counts(in_channels=in_channels, num_classes=num_classes)
+        image_size, width = _counts(image_size=image_size, width=width)
+        dropout = _rate(dropout)
         layers: list[nn.Module] = []
         for out_channels in (width, 2 * width):
             layers.append(nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=not batch_norm))
@@ -102,12 +103,12 @@ class ResNet18(nn.Module):
         width: channels of the first stage; each of the three later stages has twice as many as the one before.
 
     Raises:
-        ValueError: a count is below 1.
+        ValueError: a count is no whole number or below 1.
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 10, *, width: int = 64) -> None:
         super().__init__()
-        _check(0.0, in_channels=in_channels, num_classes=num_classes, width=width)
+        in_channels, num_classes, width = _counts(in_channels=in_channels, num_classes=num_classes, width=width)
         self.stem = nn.Sequential(*_conv_bn(in_channels, width), nn.ReLU())
         stages: list[nn.Module] = []
         channels = width
@@ -149,11 +150,12 @@ class AlexNet(_Layers):
         dropout: probability in the two hidden linear layers while training.
 
     Raises:
-        ValueError: a count is below 1, or ``dropout`` is outside [0, 1).
+        ValueError: a count is no whole number or below 1, or ``dropout`` is outside [0, 1).
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 10, *, width: int = 16, dropout: float = 0.5) -> None:
-        _check(dropout, in_channels=in_channels, num_classes=num_classes, width=width)
+        in_channels, num_classes, width = _counts(in_channels=in_channels, num_classes=num_classes, width=width)
+        dropout = _rate(dropout)
         plan = ((1, True), (3, True), (6, False), (4, False), (4, True))  # (channels / width, pool afterwards)
         super().__init__(*_conv_stack(in_channels, width, plan), *_classifier(4 * width, 2, 16 * width, num_classes, dropout))
 
@@ -170,11 +172,12 @@ class VGG16(_Layers):
         dropout: probability in the two hidden linear layers while training.
 
     Raises:
-        ValueError: a count is below 1, or ``dropout`` is outside [0, 1).
+        ValueError: a count is no whole number or below 1, or ``dropout`` is outside [0, 1).
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 10, *, width: int = 16, dropout: float = 0.5) -> None:
-        _check(dropout, in_channels=in_channels, num_classes=num_classes, width=width)
+        in_channels, num_classes, width = _counts(in_channels=in_channels, num_classes=num_classes, width=width)
+        dropout = _rate(dropout)
         blocks = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (channels / width, convolutions)
         plan = tuple((times, i == count - 1) for times, count in blocks for i in range(count))
         layers = _conv_stack(in_channels, width, plan, batch_norm=True)
@@ -209,9 +212,9 @@ def _classifier(channels: int, side: int, hidden: int, num_classes: int, dropout
     return [*layers, nn.Linear(features, num_classes)]
 
 
-def _check(dropout: float, **counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} is {count}; it must be at least 1.")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout}; it must be at least 0 and below 1.")
+def _counts(**values: int) -> list[int]:
+    return [valid.whole_number(value, name, 1) for name, value in values.items()]
+
+
+def _rate(dropout: float) -> float:
+    return valid.number(dropout, "dropout", "a dropout rate is at least 0 and below 1", 0, valid.BELOW_1)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from course_utils import valid
+
 PROFILES = ("ci", "cpu", "gpu")
 
 
@@ -89,11 +91,13 @@ def seed_everything(seed: int) -> None:
 
     Call it right before the model is created: the weights depend on it. Built in lesson 00.
 
+    Args:
+        seed: whole number from 0 to 2**32 - 1; NumPy's integers and tensors with one number are taken too.
+
     Raises:
-        ValueError: ``seed`` is negative or does not fit into 32 bits, which NumPy cannot take.
+        ValueError: ``seed`` is no whole number, is negative, or does not fit into 32 bits, which NumPy cannot take.
     """
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed}; it must be a whole number from 0 to 2**32 - 1.")
+    seed = valid.whole_number(seed, "seed", 0, 2**32 - 1)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the global state is what has to be seeded
     torch.manual_seed(seed)
@@ -103,8 +107,10 @@ def seeds(count: int) -> list[int]:
     """Seeds of the repeated runs of an experiment: ``0 .. count - 1``, or those in ``COURSE_SEEDS`` (``"3,4,5"``).
 
     Raises:
-        ValueError: ``COURSE_SEEDS`` is not a comma-separated list of different whole numbers.
+        ValueError: ``count`` is no whole number or is negative; ``COURSE_SEEDS`` is not a comma-separated list of different
+            whole numbers.
     """
+    count = valid.whole_number(count, "count", 0)
     text = os.environ.get("COURSE_SEEDS", "").strip()
     if not text:
         return list(range(count))

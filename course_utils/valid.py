@@ -1,13 +1,25 @@
-"""What arguments must be: class indices and whole numbers. One place, so that every function takes and refuses the same."""
+"""What arguments must be: class indices, numbers, probabilities, generators. One place, so that all take and refuse the same."""
 
-import operator
+import math
+import numbers
 
+import numpy as np
 import torch
+from torch import Tensor
+
+ABOVE_0 = math.ulp(0.0)  # the smallest number above 0, for `number`
+BELOW_1 = math.nextafter(1.0, 0.0)
 
 
 def class_indices(
-    labels: torch.Tensor, num_classes: int | None = None, what: str = "labels", shape: str = "(N,)"
-) -> torch.Tensor:
+    labels: Tensor,
+    num_classes: int | None = None,
+    what: str = "labels",
+    shape: str = "(N,)",
+    *,
+    wait: bool = False,
+    hint: str = "",
+) -> Tensor:
     """Class indices as int64, which torch's losses and indexing want and in which sums cannot overflow.
 
     Args:
@@ -16,6 +28,8 @@ def class_indices(
             would stall a GPU: there torch's own device assertion, or `train.fit` at the end of the epoch, reports them.
         what: word for the labels in messages.
         shape: what the caller wants, in words for messages; as many dimensions as it names are asked for.
+        wait: check values on a GPU too; for functions that are called once, and not in every step.
+        hint: a further sentence for what is no class index.
 
     Returns:
         int64 tensor of the same shape; ``labels`` itself if it is one.
@@ -26,17 +40,16 @@ def class_indices(
     >>> class_indices(torch.tensor([2, 0], dtype=torch.uint8), 3)
     tensor([2, 0])
     """
-    if (
-        not isinstance(labels, torch.Tensor)
-        or labels.is_floating_point()
-        or labels.is_complex()
-        or labels.ndim != _dimensions(shape)
-    ):
-        found = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise ValueError(f"{what} are {found}; use class indices, integers of shape {shape}.")
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex() or labels.ndim != _dimensions(shape):
+        raise ValueError(f"{what} are {_found(labels)}; use class indices, integers of shape {shape}.{hint and ' ' + hint}")
     labels = labels.long()
-    if num_classes is not None and labels.device.type == "cpu" and labels.numel():
-        low, high = (int(value) for value in labels.aminmax())
+    if labels.is_inference() and not torch.is_inference_mode_enabled():
+        labels = labels.clone()  # autograd saves targets, and refuses those that were made in inference mode
+    if num_classes is not None and labels.numel() and (wait or labels.device.type == "cpu"):
+        try:
+            low, high = (int(value) for value in labels.aminmax())
+        except RuntimeError:  # within `torch.func.vmap` no value can be read: who calls it checks them
+            return labels
         if low < 0 or high >= num_classes:
             raise ValueError(f"{what} go from {low} to {high}; {num_classes} classes are numbered 0 to {num_classes - 1}.")
     return labels
@@ -51,14 +64,164 @@ def whole_number(value: object, name: str, low: int, high: int | None = None) ->
     >>> whole_number(torch.tensor(3), "seed", 0)
     3
     """
-    bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except (TypeError, RuntimeError):  # torch's word for a tensor of floats, or of several numbers
-        number = None
-    if number is None or number < low or (high is not None and number > high):
-        raise ValueError(f"{name} is {value!r}; it must be a whole number {bounds}.")
-    return number
+    plain = _plain(value)
+    is_whole = isinstance(plain, numbers.Integral) and not isinstance(plain, bool)
+    if is_whole and low <= plain and (high is None or plain <= high):
+        return int(plain)
+    bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+    kind = "" if is_whole else "a whole number, " if high is None else "a whole number "
+    raise ValueError(f"{name} is {value!r}; it must be {kind}{bounds}.")
+
+
+def number(value: object, name: str, rule: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number as Python's float: NumPy's and 0-dimensional tensors' numbers count, booleans and text do not.
+
+    Args:
+        value: the number.
+        name: of the argument, for the message.
+        rule: what the number must be, for the message; a clause.
+        low, high: the least and the greatest that are allowed; `ABOVE_0` and `BELOW_1` leave out the ends.
+
+    Raises:
+        ValueError: anything else, NaN, infinity, a number outside the range, or a tensor that requires a gradient, which
+            would get none.
+
+    >>> number(np.float32(0.5), "alpha", "a share lies between 0 and 1", 0, 1)
+    0.5
+    """
+    plain = _plain(value)
+    if isinstance(plain, numbers.Real) and not isinstance(plain, bool) and low <= plain <= high:
+        try:
+            plain = float(plain)
+        except OverflowError:  # a whole number of more than 308 digits
+            plain = math.inf
+        if math.isfinite(plain):
+            return plain
+    raise ValueError(f"{name} is {value!r}; {rule}.")
+
+
+def share(value: object, name: str, kind: str = "a share or probability") -> float:
+    """A number in 0..1 as Python's float; ``kind`` says in the message what it is.
+
+    Raises:
+        ValueError: as `number`, or outside 0..1.
+
+    >>> share(1, "alpha")
+    1.0
+    """
+    return number(value, name, f"{kind} lies between 0 and 1", 0, 1)
+
+
+def cpu_generator(generator: torch.Generator | None) -> torch.Generator | None:
+    """A generator on the CPU, so that draws are the same on every device, or ``None``: torch's global one.
+
+    Raises:
+        ValueError: something else, such as a seed, or a generator on another device.
+    """
+    if generator is None:
+        return None
+    device = getattr(generator, "device", None)
+    if device is None:
+        raise ValueError(f"generator is {generator!r}; make one with torch.Generator().manual_seed(seed).")
+    if device.type != "cpu":
+        raise ValueError(f"generator lives on {device}; make it with torch.Generator(), on the CPU.")
+    return generator
+
+
+def probabilities(p: Tensor, name: str = "probabilities") -> None:
+    """Raise unless ``p`` is floating ``(N, K)`` with at least two classes, at least 0, and rows that sum to 1.
+
+    Half precision leaves rows of 1,000 classes a little off 1; logits are off by far more. Waits for a GPU.
+
+    Raises:
+        ValueError: another type or shape, NaN, or what is no probability.
+
+    >>> probabilities(torch.tensor([[0.25, 0.75]]))
+    """
+    float_rows(p, name)
+    sums = p.detach().double().sum(1)
+    if not bool((p >= 0).all()) or not bool(((sums - 1).abs() < 0.01).all()):
+        low, high = (float(value) for value in p.detach().double().aminmax())
+        raise ValueError(
+            f"{name} go from {low:.3g} to {high:.3g}, with rows that sum to {float(sums.min()):.3g} to "
+            f"{float(sums.max()):.3g}; they must be at least 0 and sum to 1. From logits take logits.softmax(1)."
+        )
+
+
+def float_rows(values: Tensor, name: str) -> None:
+    """Raise unless ``values`` is floating ``(N, K)`` with ``K`` at least 2.
+
+    Raises:
+        ValueError: another type or shape.
+    """
+    if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim != 2 or values.shape[1] < 2:
+        raise ValueError(f"{name} are {_found(values)}; use floats (N, K) of at least two classes.")
+
+
+def scores(values: Tensor, name: str, hint: str = "") -> Tensor:
+    """Finite floats ``(N,)``, one per sample, in which larger means surer; as they are. Waits for a GPU.
+
+    Raises:
+        ValueError: another type or shape, NaN or infinity; ``hint`` is a further sentence.
+    """
+    good = isinstance(values, Tensor) and values.is_floating_point() and values.ndim == 1
+    if not good or not bool(values.isfinite().all()):
+        raise ValueError(f"{name} are {_found(values)}; use finite floats (N,), one per sample.{hint and ' ' + hint}")
+    return values
+
+
+def yes_or_no(values: Tensor, name: str, words: str) -> Tensor:
+    """Booleans, or numbers that are 0 or 1, as bool. Waits for a GPU.
+
+    Raises:
+        ValueError: other values; ``words`` say what 1 and 0 mean.
+
+    >>> yes_or_no(torch.tensor([1.0, 0.0]), "targets", "1 for positive and 0 for negative")
+    tensor([ True, False])
+    """
+    if not bool(((values == 0) | (values == 1)).all()):
+        low, high = (float(value) for value in values.double().aminmax())
+        raise ValueError(f"{name} go from {low:g} to {high:g}; use {words}.")
+    return values.bool()
+
+
+def ratios(weights: Tensor, count: int | None, rule: str, *, limit: bool = False) -> Tensor:
+    """Weights of which only the ratios count, as float64: as they are, or divided by the largest where sums would overflow.
+
+    Args:
+        weights: one-dimensional, at least 0, not all 0, finite.
+        count: how many there must be; any number when ``None``.
+        rule: what is wanted, for the message.
+        limit: take infinite weights too; beside them finite ones count nothing, as they do in the limit of large weights.
+
+    Raises:
+        ValueError: other weights.
+
+    >>> ratios(torch.tensor([1, 3]), 2, "one each"), ratios(torch.tensor([1, torch.inf]), 2, "one each", limit=True)
+    (tensor([1., 3.], dtype=torch.float64), tensor([0., 1.], dtype=torch.float64))
+    """
+    given = torch.as_tensor(weights).detach().double()
+    infinite = given == math.inf
+    fits = given.ndim == 1 and (count is None or len(given) == count)
+    if not fits or not bool((given >= 0).all()) or not bool((given > 0).any()) or (bool(infinite.any()) and not limit):
+        shown = given.tolist() if given.numel() <= 20 else f"of shape {tuple(given.shape)}"
+        raise ValueError(f"weights are {shown}; give {rule}, {'' if limit else 'finite, '}at least 0, not all 0.")
+    if bool(infinite.any()):
+        return infinite.double()
+    return given if 1e-250 < float(given.sum()) < 1e250 else given / given.max()
+
+
+def _plain(value: object) -> object:
+    """A NumPy scalar, or an array or tensor without dimensions, as Python's own number."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (np.ndarray, Tensor)):
+        return value.item() if value.ndim == 0 and not getattr(value, "requires_grad", False) else value
+    return value
+
+
+def _found(values: object) -> str:
+    return f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
 
 
 def _dimensions(shape: str) -> int:

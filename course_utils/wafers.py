@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from course_utils import valid
 from course_utils.data import Split
 
 PATTERNS = ("centre", "donut", "edge-ring", "edge-loc", "loc", "scratch")
@@ -63,7 +64,7 @@ def singles(n_per_class: int, size: int = 32, *, generator: torch.Generator, noi
     (torch.Size([12, 1, 32, 32]), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
     """
     x = _maps([(pattern,) for pattern in range(len(PATTERNS))], n_per_class, "n_per_class", size, generator, noise)
-    return Split(x, torch.arange(len(PATTERNS)).repeat_interleave(n_per_class))
+    return Split(x, torch.arange(len(PATTERNS)).repeat_interleave(int(n_per_class)))
 
 
 def composites(n_per_pair: int, size: int = 32, *, generator: torch.Generator, noise: float = NOISE) -> Composites:
@@ -78,23 +79,19 @@ def composites(n_per_pair: int, size: int = 32, *, generator: torch.Generator, n
     (torch.Size([13, 1, 32, 32]), ['centre', 'edge-ring'])
     """
     x = _maps(PAIRS, n_per_pair, "n_per_pair", size, generator, noise)
-    return Composites(x, torch.tensor(PAIRS).repeat_interleave(n_per_pair, dim=0))
+    return Composites(x, torch.tensor(PAIRS).repeat_interleave(int(n_per_pair), dim=0))
 
 
 def wafer(size: int = 32) -> Tensor:
-    """Where a square grid of dies lies on the round wafer: bool ``(size, size)``."""
-    return _grid(size)[2] <= 1
+    """Where a square grid of dies lies on the round wafer: bool ``(size, size)``, for a whole ``size`` of at least 1."""
+    return _grid(valid.whole_number(size, "size", 1))[2] <= 1
 
 
 def _maps(kinds, count: int, name: str, size: int, generator: torch.Generator, noise: float) -> Tensor:
-    if count < 1:
-        raise ValueError(f"{name} is {count}; it must be at least 1.")
-    if size < 16:
-        raise ValueError(f"size is {size}; it must be at least 16 dies: on fewer, a scratch cannot be told from chance.")
-    if not 0 <= noise <= 1:
-        raise ValueError(f"noise is {noise}; a probability lies between 0 and 1.")
-    if generator.device.type != "cpu":
-        raise ValueError(f"generator lives on {generator.device}; make it with torch.Generator(), on the CPU.")
+    count = valid.whole_number(count, name, 1)
+    size = valid.whole_number(size, "size", 16)
+    noise = valid.share(noise, "noise", "a probability")
+    valid.cpu_generator(generator)
     x, y, radius = _grid(size)
     on_wafer = radius <= 1
     maps = torch.empty(len(kinds) * count, 1, size, size)

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_utils.techniques.targets import check_targets
+from course_utils import valid
+from course_utils.techniques import targets
 
 
 def long_tail(labels: Tensor, largest: int, ratio: float, order: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -20,9 +21,9 @@ def long_tail(labels: Tensor, largest: int, ratio: float, order: Sequence[int], 
     Cui et al., *Class-Balanced Loss Based on Effective Number of Samples*, 2019, section 5.1. Lesson 11.
 
     Args:
-        labels: class indices, integer ``(N,)``, on the CPU.
-        largest: size of the class at place 0.
-        ratio: size of the largest class over that of the smallest, at least 1.
+        labels: class indices, integers of any width or booleans ``(N,)``; at least one.
+        largest: size of the class at place 0, at least 1.
+        ratio: size of the largest class over that of the smallest, finite and at least 1.
         order: all classes, from the most frequent to the rarest; two at least.
         generator: CPU generator that decides which samples, and their shuffled order.
 
@@ -31,17 +32,18 @@ def long_tail(labels: Tensor, largest: int, ratio: float, order: Sequence[int], 
 
     Raises:
         ValueError: ``order`` is not each class of ``labels`` once, ``largest`` or ``ratio`` is below 1, a class has too few
-            samples, or would get none.
+            samples, or would get none, or a generator that is not on the CPU.
 
     >>> labels = torch.tensor([0, 1] * 50)
     >>> labels[long_tail(labels, 40, 10, (1, 0), torch.Generator().manual_seed(0))].bincount().tolist()
     [4, 40]
     """
-    _need_labels(labels)
+    labels, generator = _labels(labels), valid.cpu_generator(generator)
+    order = [valid.whole_number(label, f"order[{place}]", 0) for place, label in enumerate(order)]
     if len(order) < 2 or sorted(order) != labels.unique().tolist():
-        raise ValueError(f"order is {list(order)}; it must name each class once, two at least: {labels.unique().tolist()}.")
-    if largest < 1 or not 1 <= ratio < math.inf:
-        raise ValueError(f"largest is {largest} and ratio {ratio}; both must be finite and at least 1.")
+        raise ValueError(f"order is {order}; it must name each class once, two at least: {labels.unique().tolist()}.")
+    largest = valid.whole_number(largest, "largest", 1)
+    ratio = valid.number(ratio, "ratio", "it must be finite and at least 1", 1)
     parts = []
     for place, label in enumerate(order):
         count = round(largest * ratio ** (-place / (len(order) - 1)))
@@ -63,16 +65,18 @@ def balanced_weights(labels: Tensor) -> Tensor:
     A list made class by class fits only labels that are sorted by class. Lesson 11.
 
     Args:
-        labels: class indices, integer ``(N,)``.
+        labels: class indices, integers of any width or booleans ``(N,)``; at least one.
 
     Returns:
         float64 ``(N,)``; the weights of each class sum to 1.
 
+    Raises:
+        ValueError: labels that are no class indices.
+
     >>> balanced_weights(torch.tensor([0, 1, 0, 0, 0])).tolist()
     [0.25, 1.0, 0.25, 0.25, 0.25]
     """
-    _need_labels(labels)
-    _, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
+    _, inverse, counts = _labels(labels).unique(return_inverse=True, return_counts=True)
     return 1 / counts.double()[inverse]
 
 
@@ -83,8 +87,8 @@ class WeightedSampler:
     distribution; that one stops at 2**24 samples.
 
     Args:
-        weights: of each sample, ``(N,)``: finite, at least 0, not all 0. Only their ratios count.
-        num_samples: draws a pass; mostly ``N``, so that an epoch has as many steps as without it.
+        weights: of each sample, ``(N,)``: finite, at least 0, not all 0. Only their ratios count. A weight of 0 is never drawn.
+        num_samples: draws a pass, at least 1; mostly ``N``, so that an epoch has as many steps as without it.
         generator: CPU generator that draws; torch's global one when ``None``. `train.fit` keeps its state in checkpoints.
 
     Raises:
@@ -95,14 +99,9 @@ class WeightedSampler:
     """
 
     def __init__(self, weights: Tensor, num_samples: int, generator: torch.Generator | None = None) -> None:
-        weights = torch.as_tensor(weights, dtype=torch.float64, device="cpu")
-        if weights.ndim != 1 or not bool(weights.isfinite().all()) or bool((weights < 0).any()) or not float(weights.sum()) > 0:
-            raise ValueError(
-                f"weights of shape {tuple(weights.shape)} must be one number per sample, finite, at least 0 and not all 0."
-            )
-        if num_samples < 1:
-            raise ValueError(f"num_samples is {num_samples}; a pass needs at least one draw.")
-        self.weights, self.num_samples, self.generator = weights, num_samples, generator
+        self.weights = valid.ratios(weights, None, "one number per sample").cpu()
+        self.num_samples = valid.whole_number(num_samples, "num_samples", 1)
+        self.generator = valid.cpu_generator(generator)
 
     def __len__(self) -> int:
         return self.num_samples
@@ -128,7 +127,7 @@ def inverse_frequency(counts: Tensor) -> Tensor:
     >>> inverse_frequency(torch.tensor([3, 1])).tolist()
     [0.5, 1.5]
     """
-    return _mean_one(1 / _checked(counts))
+    return _mean_one(1 / _counts(counts))
 
 
 def effective_number(counts: Tensor, beta: float) -> Tensor:
@@ -146,9 +145,9 @@ def effective_number(counts: Tensor, beta: float) -> Tensor:
     Raises:
         ValueError: ``beta`` outside its range, or a class has no sample.
     """
-    if not 0 <= beta < 1:
-        raise ValueError(f"beta is {beta}; it must be at least 0 and below 1, such as 0.999.")
-    return _mean_one(1 / (1 - beta ** _checked(counts)))
+    beta = valid.number(beta, "beta", "it must be at least 0 and below 1, such as 0.999", 0, valid.BELOW_1)
+    log_beta = math.log(beta) if beta else -math.inf
+    return _mean_one(-1 / torch.expm1(_counts(counts) * log_beta))  # 1 - beta ** n, of which for beta near 1 nothing is left
 
 
 def complement(counts: Tensor) -> Tensor:
@@ -163,7 +162,7 @@ def complement(counts: Tensor) -> Tensor:
     Raises:
         ValueError: a class has no sample, or there is one class only.
     """
-    counts = _checked(counts)
+    counts = _counts(counts)
     if len(counts) < 2:
         raise ValueError("there is one class only: its weight would be 0.")
     return _mean_one(1 - counts / counts.sum())
@@ -176,23 +175,27 @@ def focal_loss(logits: Tensor, y: Tensor, gamma: float, weight: Tensor | None = 
 
     Args:
         logits: ``(B, K)``.
-        y: class indices ``(B,)`` or probabilities ``(B, K)``; with those, each class's term is weighed by its own ``p``.
-        gamma: at least 0. At 0 this is ``F.cross_entropy(logits, y, weight)``; above it, samples that are right count less.
-        weight: of each class, ``(K,)``, as in ``F.cross_entropy``.
+        y: class indices, integers of any width or booleans ``(B,)``, or probabilities ``(B, K)``; with those, each class's term
+            is weighed by its own ``p``.
+        gamma: finite, at least 0. At 0 this is ``F.cross_entropy(logits, y, weight)``; above it, samples that are right count less.
+        weight: of each class, ``(K,)``, as in ``F.cross_entropy``: numbers of any kind, finite and at least 0.
 
     Returns:
-        Scalar. As in torch, the mean over class indices divides by the sum of the samples' weights.
+        Scalar, float32 or wider. As in torch, the mean over class indices divides by the sum of the samples' weights.
 
     Raises:
-        ValueError: ``gamma`` is below 0; targets as in `targets.as_probabilities`.
+        ValueError: ``gamma`` is below 0; logits or weights of another shape; targets as in `targets.as_probabilities`. Values
+            of weights are checked on a CPU only.
     """
-    if not 0 <= gamma < math.inf:
-        raise ValueError(f"gamma is {gamma}; it must be finite and at least 0.")
-    check_targets(y, logits.shape[1])
+    gamma = valid.number(gamma, "gamma", "it must be finite and at least 0", 0)
+    logits = _wide(logits)
+    y = targets.checked(y, logits.shape[1])
+    if weight is not None:
+        weight = _class_weights(weight, logits)
     log_p = logits.log_softmax(1)
     # Without the floor, the slope of 0 ** gamma is infinite for gamma below 1 and makes the gradient NaN.
     doubt = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)
-    terms = doubt**gamma * log_p
+    terms = doubt ** min(gamma, 1e18) * log_p  # beyond, the slope overflows; doubt itself has but 24 bits
     if not y.is_floating_point():
         return F.nll_loss(terms, y, weight)
     return -((terms if weight is None else terms * weight) * y).sum(1).mean()
@@ -208,12 +211,16 @@ def logit_adjustment(logits: Tensor, counts: Tensor, tau: float = 1.0) -> Tensor
     Args:
         logits: ``(B, K)``.
         counts: samples of each class in the training set, ``(K,)``, at least 1 each.
-        tau: strength; 0 changes nothing, and -1 puts the frequencies into the logits of a model that knows none.
+        tau: strength, finite; 0 changes nothing, and -1 puts the frequencies into the logits of a model that knows none.
+
+    Returns:
+        ``(B, K)``, of the logits' type; float32 for integers.
 
     Raises:
-        ValueError: a class has no sample, or there are not ``K`` counts.
+        ValueError: a class has no sample, there are not ``K`` counts, or ``tau`` is not finite.
     """
-    return logits - tau * _like(_log_shares(counts), logits)
+    logits = logits if logits.is_floating_point() else logits.float()
+    return logits + _adjustment(counts, -_strength(tau))(logits)
 
 
 def adjusted_loss(counts: Tensor, tau: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
@@ -223,35 +230,73 @@ def adjusted_loss(counts: Tensor, tau: float = 1.0) -> Callable[[Tensor, Tensor]
 
     Args:
         counts: samples of each class in the training set, ``(K,)``, at least 1 each.
-        tau: strength; at 0 this is plain cross-entropy.
+        tau: strength, finite; at 0 this is plain cross-entropy.
 
     Returns:
-        Loss of logits ``(B, K)`` and class indices ``(B,)`` or probabilities ``(B, K)``. At test time nothing is added.
+        Loss of logits ``(B, K)`` and class indices (integers of any width or booleans ``(B,)``) or probabilities ``(B, K)``.
+        At test time nothing is added.
 
     Raises:
-        ValueError: a class has no sample; when called, there are not ``K`` counts.
+        ValueError: a class has no sample, or ``tau`` is not finite; when called, there are not ``K`` counts, or targets as in
+            `targets.as_probabilities`.
     """
-    log_shares = _log_shares(counts)  # once: checking values at each step would stall a GPU
-    return lambda logits, y: F.cross_entropy(logits + tau * _like(log_shares, logits), y)
+    adjustment = _adjustment(counts, _strength(tau))
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        logits = logits if logits.is_floating_point() else logits.float()
+        adjusted = logits + adjustment(logits)
+        return F.cross_entropy(adjusted, targets.checked(y, logits.shape[1]))
+
+    return loss
 
 
 def _mean_one(weights: Tensor) -> Tensor:
     return (weights / weights.mean()).float()
 
 
-def _log_shares(counts: Tensor) -> Tensor:
-    counts = _checked(counts)
-    return (counts / counts.sum()).log()
+def _adjustment(counts: Tensor, tau: float) -> Callable[[Tensor], Tensor]:
+    """``tau * log(n / N)`` beside given logits: checked and brought to their device once, since at each step a GPU would stall."""
+    counts = _counts(counts)
+    log_shares = (counts / counts.sum()).log()
+    brought: dict = {}
+
+    def beside(logits: Tensor) -> Tensor:
+        if logits.shape[1:] != log_shares.shape:
+            raise ValueError(
+                f"logits are {tuple(logits.shape)} and there are {len(log_shares)} counts; give one count per class."
+            )
+        key = (logits.device, logits.dtype)
+        if key not in brought:
+            with torch.inference_mode(False):
+                brought[key] = tau * log_shares.to(*key)
+        return brought[key]
+
+    return beside
 
 
-def _like(log_shares: Tensor, logits: Tensor) -> Tensor:
-    if logits.shape[1:] != log_shares.shape:
-        raise ValueError(f"logits are {tuple(logits.shape)} and there are {len(log_shares)} counts; give one count per class.")
-    return log_shares.to(logits)
+def _strength(tau: float) -> float:
+    return valid.number(tau, "tau", "a strength is finite")
 
 
-def _checked(counts: Tensor) -> Tensor:
-    counts = torch.as_tensor(counts).double()
+def _wide(logits: Tensor) -> Tensor:
+    """Logits ``(B, K)`` as float32 or wider: powers of probabilities need the bits."""
+    if logits.ndim != 2:
+        raise ValueError(f"logits are of shape {tuple(logits.shape)}; use (B, K).")
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def _class_weights(weight: Tensor, logits: Tensor) -> Tensor:
+    if weight.shape != logits.shape[1:]:
+        raise ValueError(f"weight is of shape {tuple(weight.shape)}; give one per class, ({logits.shape[1]},).")
+    if weight.device.type == "cpu":  # reading values back would stall a GPU
+        low, high = (float(value) for value in weight.detach().aminmax())
+        if not 0 <= low <= high < math.inf:
+            raise ValueError(f"weight is {weight.tolist()}; the weight of a class is finite and at least 0.")
+    return weight.to(logits)
+
+
+def _counts(counts: Tensor) -> Tensor:
+    counts = torch.as_tensor(counts).detach().double()
     if counts.ndim != 1 or len(counts) == 0 or not bool(counts.isfinite().all()) or not bool((counts >= 1).all()):
         raise ValueError(
             f"counts are {counts.tolist()}; give the number of training samples of each class, (K,), at least 1 each. "
@@ -260,6 +305,8 @@ def _checked(counts: Tensor) -> Tensor:
     return counts
 
 
-def _need_labels(labels: Tensor) -> None:
-    if labels.ndim != 1 or len(labels) == 0 or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}; use class indices, integers (N,), N ≥ 1.")
+def _labels(labels: Tensor) -> Tensor:
+    labels = valid.class_indices(labels)
+    if len(labels) == 0:
+        raise ValueError("there are no labels: give the class indices of at least one sample.")
+    return labels

@@ -7,10 +7,12 @@ generators; none is read back from a GPU.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from course_utils import valid
 from course_utils.augment import BatchTransform
 from course_utils.techniques.targets import as_probabilities
 
@@ -22,8 +24,9 @@ def mixup(alpha: float, num_classes: int) -> BatchTransform:
     equation 2. Lesson 07.
 
     Args:
-        alpha: above 0. At 1, λ is uniform in 0..1; below 1 one image of each pair mostly dominates; above 1 halves are likely.
-        num_classes: number of classes ``K``.
+        alpha: finite, above 0. At 1, λ is uniform in 0..1; below 1 one image of each pair mostly dominates; above 1 halves are
+            likely. Towards 0, λ is 0 or 1; towards infinity it is a half.
+        num_classes: number of classes ``K``, at least 2.
 
     Returns:
         Transform of floating ``(B, ...)`` and targets to the same shape and ``(B, K)``. A batch of one sample is mixed
@@ -31,9 +34,9 @@ def mixup(alpha: float, num_classes: int) -> BatchTransform:
         are neighbours in the batch).
 
     Raises:
-        ValueError: ``alpha`` is not above 0; integer images; targets as in `as_probabilities`.
+        ValueError: ``alpha`` is not above 0, ``num_classes`` is below 2; integer images; targets as in `as_probabilities`.
     """
-    draw_lam = _beta(alpha)
+    draw_lam, num_classes = _beta(alpha), _classes(num_classes)
 
     def mixed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         _need_floats(x)
@@ -51,10 +54,16 @@ def mix_pairs(x: Tensor, p: Tensor, index: Tensor, lam: float) -> tuple[Tensor, 
         index: partner of each sample, int64 ``(B,)``.
         lam: λ in 0..1.
 
+    Raises:
+        ValueError: ``lam`` outside 0..1, or integer inputs or targets.
+
     >>> x, p = mix_pairs(torch.tensor([[0.0], [4.0]]), torch.eye(2), torch.tensor([1, 0]), 0.75)
     >>> x.flatten().tolist(), p[0].tolist()
     ([1.0, 3.0], [0.75, 0.25])
     """
+    _need_floats(x)
+    _need_floats(p, "targets")
+    lam = valid.share(lam, "lam")
     return torch.lerp(x.index_select(0, index), x, lam), torch.lerp(p[index], p, lam)
 
 
@@ -67,7 +76,7 @@ def cutmix(alpha: float, num_classes: int) -> BatchTransform:
     Args, returns and raises as `mixup`, and a ``ValueError`` for inputs other than ``(B, C, H, W)``. Equals
     ``torchvision.transforms.v2.CutMix`` for the same box and pairs.
     """
-    draw_lam = _beta(alpha)
+    draw_lam, num_classes = _beta(alpha), _classes(num_classes)
 
     def cut(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         _need_floats(x)
@@ -90,7 +99,11 @@ def paste_box(x: Tensor, p: Tensor, index: Tensor, box: tuple[int, int, int, int
     Args:
         x, p, index: as in `mix_pairs`, with images ``(B, C, H, W)``.
         box: ``top, bottom, left, right`` in pixels, within the image; ends are exclusive.
+
+    Raises:
+        ValueError: integer targets.
     """
+    _need_floats(p, "targets")
     top, bottom, left, right = box
     pasted = x.clone()
     pasted[:, :, top:bottom, left:right] = x[index, :, top:bottom, left:right]
@@ -104,12 +117,16 @@ def max_mix(num_classes: int) -> BatchTransform:
     For images whose patterns are bright on dark, as strokes and defect maps are: there a maximum is what two patterns at once
     look like. One permutation a batch. Lesson 07.
 
+    Args:
+        num_classes: number of classes ``K``, at least 2.
+
     Returns:
         Transform as `mixup`. A sample that is its own partner stays as it is.
 
     Raises:
-        ValueError: integer images; targets as in `as_probabilities`.
+        ValueError: ``num_classes`` is below 2; integer images; targets as in `as_probabilities`.
     """
+    num_classes = _classes(num_classes)
 
     def overlaid(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         _need_floats(x)
@@ -120,20 +137,34 @@ def max_mix(num_classes: int) -> BatchTransform:
     return overlaid
 
 
-def _beta(alpha: float):
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise ValueError(
-            f"alpha is {alpha}; Beta(alpha, alpha) needs a finite number above 0. To mix nothing, leave mixing out."
-        )
-    distribution = torch.distributions.Beta(float(alpha), float(alpha))
-    # On the CPU: a number that the host must know costs nothing there, and on a GPU would cost a wait.
-    return lambda: float(distribution.sample())
+def _beta(alpha: float) -> Callable[[], float]:
+    """Draws of λ from Beta(α, α). On the CPU: a number that the host must know costs nothing there, and on a GPU a wait."""
+    rule = "Beta(alpha, alpha) needs a finite number above 0. To mix nothing, leave mixing out"
+    alpha = valid.number(alpha, "alpha", rule, valid.ABOVE_0)
+    if 0.1 <= alpha <= 1e6:  # torch's own draws, in float32, are right there
+        distribution = torch.distributions.Beta(alpha, alpha)
+        return lambda: float(distribution.sample())
+    # Below, both of torch's gamma draws underflow at once, and λ would be a half where it should be 0 or 1.
+    gamma = torch.distributions.Gamma(torch.full((2,), alpha + 1, dtype=torch.float64), 1.0)
+
+    def in_logarithms() -> float:
+        # λ = G₁ / (G₁ + G₂) for two draws from Gamma(α), which are each one from Gamma(α + 1) times U^(1/α).
+        first, second = gamma.sample().log().tolist()
+        of_first, of_second = (1 - torch.rand(2, dtype=torch.float64)).log().tolist()
+        return float(torch.tensor(first - second + (of_first - of_second) / alpha, dtype=torch.float64).sigmoid())
+
+    return in_logarithms
+
+
+def _classes(num_classes: int) -> int:
+    return valid.whole_number(num_classes, "num_classes", 2)
 
 
 def _random_pairs(x: Tensor) -> Tensor:
     return torch.rand(len(x), device=x.device).argsort()  # `randperm` on a GPU passes by the host
 
 
-def _need_floats(x: Tensor) -> None:
+def _need_floats(x: Tensor, what: str = "images") -> None:
     if not x.is_floating_point():
-        raise ValueError(f"images are {x.dtype}; mixing needs floating point numbers: normalise first (augment.normalize).")
+        cure = "normalise first (augment.normalize)" if what == "images" else "use probabilities (as_probabilities)"
+        raise ValueError(f"{what} are {x.dtype}; mixing needs floating point numbers: {cure}.")

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from course_utils import valid
 from course_utils.augment import BatchTransform
-from course_utils.techniques.targets import check_targets
+from course_utils.techniques import targets
 
 
 def disturb_label(alpha: float, num_classes: int) -> BatchTransform:
@@ -16,23 +17,23 @@ def disturb_label(alpha: float, num_classes: int) -> BatchTransform:
 
     Args:
         alpha: in 0..1.
-        num_classes: number of classes ``K``.
+        num_classes: number of classes ``K``, at least 2.
 
     Returns:
-        Transform that leaves inputs alone; class indices ``(B,)`` stay class indices, and of probabilities ``(B, K)`` whole
-        rows become one-hot. Disturb before mixing: see `mixing`.
+        Transform that leaves inputs alone; class indices ``(B,)`` stay class indices, as int64 whatever their width was, and
+        of probabilities ``(B, K)`` whole rows become one-hot. Disturb before mixing: see `mixing`.
 
     Raises:
-        ValueError: ``alpha`` outside 0..1; targets as in `as_probabilities`.
+        ValueError: ``alpha`` outside 0..1, ``num_classes`` below 2; targets as in `as_probabilities`.
     """
-    _need_share(alpha, "alpha")
+    alpha, num_classes = valid.share(alpha, "alpha"), valid.whole_number(num_classes, "num_classes", 2)
 
     def disturbed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        check_targets(y, num_classes)
+        y = targets.checked(y, num_classes)
         hit = torch.rand(len(y), device=y.device) < alpha
         drawn = torch.randint(num_classes, (len(y),), device=y.device)
         if not y.is_floating_point():
-            return x, torch.where(hit, drawn.to(y.dtype), y)
+            return x, torch.where(hit, drawn, y)
         return x, torch.where(hit.unsqueeze(1), torch.zeros_like(y).scatter_(1, drawn.unsqueeze(1), 1.0), y)
 
     return disturbed
@@ -52,14 +53,14 @@ def disturb_value(sigma: float, share: float = 1.0) -> BatchTransform:
     Raises:
         ValueError: ``sigma`` or ``share`` outside its range, or targets that are not floating point numbers.
     """
-    if not 0 <= sigma < float("inf"):
-        raise ValueError(f"sigma is {sigma}; a standard deviation is a finite number of at least 0.")
-    _need_share(share, "share")
+    sigma = valid.number(sigma, "sigma", "a standard deviation is a finite number of at least 0", 0)
+    share = valid.share(share, "share")
 
     def disturbed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if not y.is_floating_point():
             raise ValueError(f"targets are {y.dtype}; noise is added to numbers: for classes use disturb_label.")
-        return x, y + sigma * torch.randn_like(y) * (torch.rand(y.shape, device=y.device) < share)
+        noise = sigma * torch.randn_like(y)
+        return x, torch.where(torch.rand(y.shape, device=y.device) < share, y + noise, y)
 
     return disturbed
 
@@ -70,36 +71,31 @@ def corrupt_labels(
     """Damage an exact share of a data set's labels, once: a model of careless annotation. Lessons 08 and 09.
 
     Args:
-        labels: class indices, integer ``(N,)``, on the CPU.
+        labels: class indices, integers of any width or booleans ``(N,)``.
         share: share of labels, in 0..1, that are drawn anew; ``round(share * N)`` of them.
-        num_classes: number of classes ``K``.
+        num_classes: number of classes ``K``, at least 2.
         generator: CPU generator that decides which labels, and what they become.
         always_wrong: draw from the other classes only; else from all, so that one in ``K`` of the drawn stays right.
 
     Returns:
-        New labels; ``labels`` is left as it is.
+        New labels, int64 ``(N,)``; ``labels`` is left as it is.
 
     Raises:
-        ValueError: ``share`` outside 0..1, or labels that are not class indices.
+        ValueError: ``share`` outside 0..1, ``num_classes`` below 2, a generator that is not on the CPU, or labels that are not
+            indices of the classes.
 
     >>> damaged = corrupt_labels(torch.zeros(10, dtype=torch.int64), 0.4, 3, torch.Generator().manual_seed(0))
     >>> int((damaged != 0).sum())
     4
     """
-    _need_share(share, "share")
-    check_targets(labels, num_classes)
-    if labels.is_floating_point():
-        raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}; class indices are integers of shape (N,).")
-    positions = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
-    damaged = labels.clone()
+    share, num_classes = valid.share(share, "share"), valid.whole_number(num_classes, "num_classes", 2)
+    generator = valid.cpu_generator(generator)
+    hint = "Probabilities cannot be damaged: class indices are integers."
+    damaged = valid.class_indices(labels, num_classes, wait=True, hint=hint).cpu().clone()
+    positions = torch.randperm(len(damaged), generator=generator)[: round(share * len(damaged))]
     if always_wrong:
         step = torch.randint(1, num_classes, (len(positions),), generator=generator)
-        damaged[positions] = ((labels[positions] + step) % num_classes).to(labels.dtype)
+        damaged[positions] = (damaged[positions] + step) % num_classes
     else:
-        damaged[positions] = torch.randint(num_classes, (len(positions),), generator=generator).to(labels.dtype)
-    return damaged
-
-
-def _need_share(value: float, name: str) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}; a share or probability lies between 0 and 1.")
+        damaged[positions] = torch.randint(num_classes, (len(positions),), generator=generator)
+    return damaged.to(labels.device)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from course_utils import valid
+
 
 class Confident(NamedTuple):
     """What `confident` returns: ``positions`` of the samples that are kept, and their ``labels``, both int64 ``(M,)``."""
@@ -23,21 +25,23 @@ def ramp(t: float, start: float, end: float, alpha: float) -> float:
     Args:
         t: epoch or step, in the units of ``start`` and ``end``.
         start, end: where the rise begins and ends; ``start`` may not lie after ``end``. Equal: a jump.
-        alpha: final weight, at least 0.
+        alpha: final weight, finite and at least 0.
 
     Raises:
-        ValueError: ``start`` after ``end``, or a negative ``alpha``.
+        ValueError: ``start`` after ``end``, a negative ``alpha``, or a number that is not finite.
 
     >>> [ramp(epoch, 2, 4, 3.0) for epoch in (1, 2, 3, 4, 9)]
     [0.0, 0.0, 1.5, 3.0, 3.0]
     """
+    place = "a place on the ramp is finite"
+    t, start, end = valid.number(t, "t", place), valid.number(start, "start", place), valid.number(end, "end", place)
+    alpha = valid.number(alpha, "alpha", "the weight of a loss is a finite number of at least 0", 0)
     if start > end:
-        raise ValueError(f"the ramp starts at {start} and ends at {end}; it must not start after its end.")
-    if not 0 <= alpha < float("inf"):
-        raise ValueError(f"alpha is {alpha}; the weight of a loss is a finite number of at least 0.")
+        raise ValueError(f"the ramp starts at {start:g} and ends at {end:g}; it must not start after its end.")
     if t >= end:
-        return float(alpha)
-    return alpha * (t - start) / (end - start) if t > start else 0.0
+        return alpha
+    # Halves: the distance of the ends may be beyond the largest float.
+    return alpha * ((t / 2 - start / 2) / (end / 2 - start / 2)) if t > start else 0.0
 
 
 def confident(probabilities: Tensor, threshold: float) -> Confident:
@@ -45,7 +49,7 @@ def confident(probabilities: Tensor, threshold: float) -> Confident:
 
     Args:
         probabilities: floating ``(N, K)``, each row summing to 1; from logits they come with ``logits.softmax(1)``.
-        threshold: in 0..1; at 0 all samples are kept.
+        threshold: in 0..1, compared as the probabilities are rounded; at 0 all samples are kept.
 
     Returns:
         `Confident`, in ascending order of positions; empty when no sample is sure enough.
@@ -56,15 +60,8 @@ def confident(probabilities: Tensor, threshold: float) -> Confident:
     >>> confident(torch.tensor([[0.6, 0.4], [0.05, 0.95]]), 0.9)
     Confident(positions=tensor([1]), labels=tensor([1]))
     """
-    _need_threshold(threshold)
-    if not probabilities.is_floating_point() or probabilities.ndim != 2 or probabilities.shape[1] < 2:
-        raise ValueError(
-            f"probabilities are {probabilities.dtype} of shape {tuple(probabilities.shape)}; "
-            "they must be floating point numbers (N, K) with at least two classes."
-        )
-    sums = probabilities.double().sum(1)
-    if bool((probabilities < 0).any()) or not torch.allclose(sums, torch.ones_like(sums), atol=1e-2):
-        raise ValueError("these are no probabilities: each row must be positive and sum to 1. From logits: logits.softmax(1).")
+    threshold = valid.share(threshold, "threshold", "a confidence")
+    valid.probabilities(probabilities)
     confidence, labels = probabilities.max(1)
     positions = (confidence >= threshold).nonzero().flatten()
     return Confident(positions, labels[positions])
@@ -91,7 +88,7 @@ def pseudo_label_loss(
     Raises:
         ValueError: ``threshold`` outside 0..1, or, at the first use, a loader that gives no batch.
     """
-    _need_threshold(threshold)
+    threshold = valid.share(threshold, "threshold", "a confidence")
     batches = _endless(loader)
 
     def extra_loss(model: nn.Module, epoch: int) -> Tensor:
@@ -119,8 +116,3 @@ def _endless(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, 
             yield batch
         if empty:
             raise ValueError("the loader of unlabelled inputs is empty: it gives no batch.")
-
-
-def _need_threshold(threshold: float) -> None:
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}; a confidence lies between 0 and 1.")

@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from course_utils import valid
 from course_utils.augment import BatchTransform
 from course_utils.techniques.targets import as_probabilities
 
@@ -22,7 +23,7 @@ def label_smoothing(alpha: float, num_classes: int, convention: Convention = "al
 
     Args:
         alpha: in 0..1.
-        num_classes: number of classes ``K``.
+        num_classes: number of classes ``K``, at least 2.
         convention: ``"all"``: ``(1 - alpha) y + alpha / K``, to all classes alike, as torch does. ``"others"``:
             ``(1 - alpha) y + alpha / (K - 1) (1 - y)``, to the other classes only.
 
@@ -31,10 +32,10 @@ def label_smoothing(alpha: float, num_classes: int, convention: Convention = "al
         cross-entropy with these targets equals ``F.cross_entropy(logits, y, label_smoothing=alpha)``.
 
     Raises:
-        ValueError: ``alpha`` or ``convention`` is none of those; targets as in `as_probabilities`.
+        ValueError: ``alpha``, ``num_classes`` or ``convention`` is none of those; targets as in `as_probabilities`.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}; the share that is given away lies between 0 and 1.")
+    alpha = valid.share(alpha, "alpha", "the share that is given away")
+    num_classes = valid.whole_number(num_classes, "num_classes", 2)
     if convention not in ("all", "others"):
         raise ValueError(f"convention is {convention!r}; it must be 'all' or 'others'.")
 
@@ -50,9 +51,15 @@ def label_smoothing(alpha: float, num_classes: int, convention: Convention = "al
 def others_to_all(alpha: float, num_classes: int) -> float:
     """The ``alpha`` of convention ``"all"`` that gives the same targets as ``alpha`` of ``"others"``: ``alpha K / (K - 1)``.
 
+    Above 1 there is none: the true class then has less than the others.
+
+    Raises:
+        ValueError: ``alpha`` is not in 0..1, or there are fewer than two classes.
+
     >>> round(others_to_all(0.09, 10), 3)
     0.1
     """
+    alpha, num_classes = valid.share(alpha, "alpha"), valid.whole_number(num_classes, "num_classes", 2)
     return alpha * num_classes / (num_classes - 1)
 
 
@@ -68,6 +75,6 @@ def optimal_logit_gap(alpha: float, num_classes: int) -> float:
     >>> round(optimal_logit_gap(0.1, 3), 4)
     3.3322
     """
-    if not 0 <= alpha <= 1 or num_classes < 2:
-        raise ValueError(f"alpha is {alpha} and num_classes {num_classes}; they must lie in 0..1 and be at least 2.")
-    return math.inf if alpha == 0 else math.log1p(num_classes * (1 - alpha) / alpha)
+    alpha, num_classes = valid.share(alpha, "alpha"), valid.whole_number(num_classes, "num_classes", 2)
+    # Two terms of at least 0 each: nothing cancels near alpha = 1, nothing overflows near 0.
+    return math.inf if alpha == 0 else math.log1p((num_classes - 1) * (1 - alpha)) - math.log(alpha)

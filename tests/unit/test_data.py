@@ -184,7 +184,7 @@ WRONG = {
     "label negative": ({"val": Split(numbered_images(8, 10), torch.tensor([-1, 0]))}, "labels from -1 to 0"),
     "other shape": ({"val": Split(numbered_images(8, 10, side=3), torch.tensor([0, 1]))}, r"shape \(1, 3, 3\).*\(1, 2, 2\)"),
     "float images": ({"val": Split(numbered_images(8, 10).float(), torch.tensor([0, 1]))}, "torch.float32.*use uint8"),
-    "int32 labels": ({"val": Split(numbered_images(8, 10), torch.tensor([0, 1]).int())}, "must be int64"),
+    "labels in floats": ({"val": Split(numbered_images(8, 10), torch.tensor([0.0, 1.0]))}, "torch.float32.*class indices"),
     "labels in two dimensions": ({"val": Split(numbered_images(8, 10), torch.tensor([[0], [1]]))}, r"int64 \(N,\)"),
     "shared with train": ({"val": split_of(7, 10)}, "1 different samples.*train and the val.*split again"),
     "train shared with test": ({"test": split_of(6, 9)}, "2 different samples.*train and the test"),

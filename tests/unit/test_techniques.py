@@ -54,7 +54,6 @@ def test_any_integers_are_class_indices(dtype):
     [
         (torch.tensor([0, 1, K]), "0 to 5; 5 classes are numbered 0 to 4"),
         (torch.tensor([-1, 1, 2]), "-1 to 2"),
-        (torch.tensor([True, False, True]), "torch.bool"),
         (torch.tensor([[0], [1], [2]]), r"\(3, 1\)"),
         (torch.tensor([0.0, 1.0, 2.0]), r"probabilities \(B, 5\)"),
         (torch.rand(3, K + 1), r"\(3, 6\)"),
@@ -337,10 +336,22 @@ def test_the_expected_disturbed_target_is_the_smoothed_one():
     torch.testing.assert_close(mean, smoothing.label_smoothing(0.4, K)(p, p)[1], rtol=0, atol=0.015)
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8])
-def test_disturbing_keeps_indices_indices(dtype):
-    y = torch.zeros(50, dtype=dtype)
-    assert noise.disturb_label(1.0, K)(y, y)[1].dtype == dtype
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.int64, torch.uint8, torch.bool])
+def test_disturbed_indices_are_int64_so_that_any_number_of_classes_fits(dtype):
+    torch.manual_seed(0)
+    y = torch.zeros(500, dtype=dtype)
+    disturbed = noise.disturb_label(1.0, 1000)(y, y)[1]
+    assert disturbed.dtype == torch.int64
+    assert disturbed.min() >= 0
+    assert disturbed.max() > 255
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16])
+def test_narrow_labels_are_damaged_as_wide_ones_are(dtype):
+    y = torch.arange(400) % 100
+    narrow, wide = (noise.corrupt_labels(part, 0.9, 200, torch.Generator().manual_seed(0)) for part in (y.to(dtype), y))
+    assert torch.equal(narrow, wide)
+    assert wide.max() > 127
 
 
 def test_noise_on_values_has_the_asked_size_and_share():
