@@ -2,9 +2,10 @@
 
 nbgrader keeps what it is good at: the gradebook, partial credit, grading by hand (formgrader), feedback, export. Here is what
 it lacks, from the bottom up: `sandbox` (a kernel that can touch nothing), `assignment` (what was handed out and what is
-asked), `intake` (a submission becomes our notebook with the student's answers), `execute` (runs it, with limits), `score`
-(compares values outside the kernel), `job` (all of that for one student, without side effects), `workers` (many jobs at
-once), `gradebook` (the only place that writes), `cli`. `probe` is what hidden tests call inside a kernel.
+asked), `intake` (a submission becomes our notebook with the student's answers), `kernel` (the line to a kernel), `execute`
+(runs a notebook, with limits), `score` (compares values outside the kernel), `job` (all of that for one student, without side
+effects), `workers` (many jobs at once), `gradebook` (the only place that writes), `cli`. `probe` is what hidden tests call
+inside a kernel.
 """
 
 import sys

@@ -61,7 +61,7 @@ def cool() -> None:
 def run(plan: Plan, notebook: NotebookNode) -> SandboxExecute:
     """Execute a notebook whose autograded cells hold their hidden tests."""
     executor = SandboxExecute(seed=plan.seed, sandboxed=plan.sandboxed, warm=_warmed(plan), **plan.settings)
-    executor.preprocess(notebook)
+    executor.execute(notebook)
     return executor
 
 
@@ -91,13 +91,15 @@ def solve(plan: Plan) -> Plan:
         found = score.checks(executor.emitted.get(index, []))
         wrong = [f"{check}: {message['error']}" for check, message in found.items() if "error" in message]
         if not found or wrong or index in executor.errors:
-            reason = "; ".join(wrong) or executor.ended or executor.errors.get(index, "it emits nothing")
+            reason = "; ".join([*wrong, *executor.notes]) or executor.errors.get(index, "it emits nothing")
             raise AssignmentError(
                 f"The solution fails in {name}: {reason}. Correct {plan.assignment.name} before grading by it."
             )
         expected[name] = found
-    (loaded,) = executor.emitted[len(notebook.cells) - 1]
-    return replace(plan, expected=expected, modules=tuple(loaded["value"]))
+    loaded = executor.emitted.get(len(notebook.cells) - 1)
+    if not loaded:
+        raise AssignmentError(f"The solution does not come to its end: {'; '.join(executor.notes)}.")
+    return replace(plan, expected=expected, modules=tuple(loaded[0]["value"]))
 
 
 def grade(plan: Plan, content: bytes) -> Result:
@@ -111,10 +113,7 @@ def grade(plan: Plan, content: bytes) -> Result:
     notebook, notes = intake.graft(assignment, intake.parse(content))
     shown = [deepcopy(cell.get("outputs", [])) for cell in notebook.cells]
     executor = run(plan, notebook)
-    if executor.ended:
-        notes.append(executor.ended)
-    if executor.lost:
-        notes.append(f"too much output: {', '.join(executor.lost)}")
+    notes += executor.notes
     broken = []
     released = {cell.id: cell.source for cell in assignment.release.cells}
     for index, (cell, handed_in) in enumerate(zip(notebook.cells, shown, strict=True)):

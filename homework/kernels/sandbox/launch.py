@@ -1,9 +1,9 @@
 """Start a Python kernel that sees no network, no other process and no file but those listed, and has no more than its share.
 
-Called by the kernelspec beside it: `launch.py CONNECTION_FILE`. Namespaces and mounts are made by bubblewrap (`bwrap`),
-limits are the system's own (rlimits, and control groups where they can be made). What may differ from kernel to kernel comes
-as JSON in COURSE_GRADE_SANDBOX: `limits` (see LIMITS), `files` (paths shown read-only), `environment`, a `label` for names,
-and `warm`, the socket of warm.py.
+Called by the kernelspec beside it: `launch.py CONNECTION_FILE [ARGUMENT OF THE KERNEL ...]`. Namespaces and mounts are made by
+bubblewrap (`bwrap`), limits are the system's own (rlimits, and control groups where they can be made). What may differ from
+kernel to kernel comes as JSON in COURSE_GRADE_SANDBOX: `limits` (see LIMITS), `files` (paths shown read-only), `environment`,
+a `label` for names, and `warm`, the socket of warm.py.
 
 Cold, the launcher becomes bwrap, and the kernel starts inside. Warm, bwrap makes the same sandbox with nothing in it but `cat`,
 and a copy (fork) of a process that has imported torch already enters it: the same walls, seconds sooner.
@@ -43,6 +43,7 @@ def main() -> None:
     files = wanted.get("files", default_files())
     kernel = {
         "connection": str(connection),
+        "arguments": sys.argv[2:],
         "limits": limits,
         "environment": environment() | wanted.get("environment", {}),
         "groups": [str(group / "cgroup.procs") for group in groups],
@@ -55,7 +56,8 @@ def main() -> None:
         if wanted.get("warm"):
             sys.exit(enter_warm(walls, wanted["warm"], kernel))
         limit(limits)
-        os.execvp("bwrap", [*walls, "--", sys.executable, "-m", "ipykernel_launcher", "-f", str(connection)])
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", str(connection), *kernel["arguments"]]
+        os.execvp("bwrap", [*walls, "--", *command])
     except FileNotFoundError:
         refuse("bwrap is missing: install the package bubblewrap.")
 
@@ -146,6 +148,14 @@ def environment() -> dict[str, str]:
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "OPENBLAS_NUM_THREADS": "1",
+        # There is no network: installers and downloads fail at once, rather than try again until the cell's time is over.
+        "PIP_NO_INDEX": "1",
+        "PIP_RETRIES": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "UV_OFFLINE": "1",
+        "CONDA_OFFLINE": "true",
+        "HF_HUB_OFFLINE": "1",
     }
 
 

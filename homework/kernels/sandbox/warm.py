@@ -82,7 +82,7 @@ def become_kernel(kernel: dict) -> None:
     os.environ.clear()
     os.environ.update(kernel["environment"])
     sys.path[:0] = [path for path in kernel["environment"].get("PYTHONPATH", "").split(":") if path]
-    sys.argv = ["kernel", "-f", kernel["connection"]]
+    sys.argv = ["kernel", "-f", kernel["connection"], *kernel["arguments"]]
 
     from ipykernel.kernelapp import IPKernelApp
 
