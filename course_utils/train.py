@@ -3,11 +3,10 @@
 Lesson 00 writes the same loop out inline and proves that `fit` gives the same weights.
 """
 
-import copy
-import os
-import random
+import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -18,21 +17,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from course_utils import parallel, runtime
+from course_utils import checkpoint as checkpoints
+from course_utils import parallel, precision, runtime, valid
+from course_utils.checkpoint import CheckpointError, save_atomically
+from course_utils.precision import Amp
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Amp = Literal["auto", "off", "bf16", "fp16"]
 
 
 class NonFiniteLossError(ArithmeticError):
     """The loss became NaN or infinite; the message names epoch and step."""
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint file cannot be read, or belongs to another run."""
 
 
 class Evaluation(NamedTuple):
@@ -75,11 +72,11 @@ class EarlyStopping:
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.patience is not None and self.patience < 1:
+        if self.patience is not None and not self.patience >= 1:
             raise ValueError(f"patience is {self.patience}; it must be at least 1 epoch, or None to never stop.")
         if self.monitor not in ("val_loss", "val_accuracy"):
             raise ValueError(f"monitor is {self.monitor!r}; it must be 'val_loss' or 'val_accuracy'.")
-        if self.min_delta < 0:
+        if not self.min_delta >= 0:
             raise ValueError(f"min_delta is {self.min_delta}; it must not be negative.")
 
     def best_epoch(self, values: Sequence[float]) -> int:
@@ -140,15 +137,21 @@ def fit(
 ) -> History:
     """Train ``model`` where its parameters are, and return what happened. Written out inline in lesson 00.
 
+    However it ends, also by an interrupt or an error, the model is left in evaluation mode, and with the best weights so far
+    under early stopping.
+
     Under torchrun (``torchrun --nproc-per-node=4 lesson.py``) the workers share out each batch: batches, loss curve and
     weights are those of one process to float tolerance, the history is equal on all ranks, and rank 0 writes the checkpoint,
     which all machines must see. Random numbers drawn in the model (dropout) differ from rank to rank; ``batch_transform``
     and ``extra_loss`` are the same on every rank. A parameter must get a gradient in every step of the run or in none.
 
     Args:
-        model: called as ``model(x)``. Left in evaluation mode, with the best weights under early stopping.
-        train_loader: batches ``(x, y)`` with ``y`` class indices ``(B,)``, probabilities ``(B, K)``, or numbers shaped like the
-            model's output. Iterated once an epoch.
+        model: called as ``model(x)``. A part that is in evaluation mode while the model itself is in training mode (a frozen
+            batch normalisation) stays so; a model that is in evaluation mode as a whole, as this function leaves it, is
+            trained as a whole. Weights and images get the layout in memory of `precision.layout`.
+        train_loader: batches ``(x, y)`` with ``y`` class indices ``(B,)``, integers of any width or booleans, which arrive as
+            int64; probabilities ``(B, K)``; or numbers shaped like the model's output. Floating point ``x`` and ``y`` are
+            turned into the model's own type. Iterated once an epoch.
         optimizer: over the model's parameters. Torch's fused update is switched on where it has one and the choice was
             left open.
         loss: ``(logits, y) -> scalar`` mean over the batch.
@@ -156,61 +159,53 @@ def fit(
         val_loader: evaluated once an epoch, by the same loss.
         batch_transform: ``(x, y) -> (x, y)`` on each training batch, on the device. Training accuracy is counted against the
             loader's labels, not the transformed ones; where images are mixed it is only a lower bound.
-        scheduler: stepped once an epoch, or after every optimizer step with ``schedule_every="step"`` (one-cycle).
-            ``ReduceLROnPlateau`` is given the validation loss.
+        scheduler: stepped once an epoch, or after every optimizer step with ``schedule_every="step"`` (one-cycle); a step that
+            fp16's loss scaling left out does not count. ``ReduceLROnPlateau`` is given the validation loss.
         early_stopping: needs ``val_loader``.
         extra_loss: ``(model, epoch) -> scalar`` added to the loss of every step, epochs from 1 (an unlabelled term).
         amp: mixed precision. ``"auto"``: bf16 on GPUs that have it, fp16 with loss scaling on older ones, bf16 on CPUs with
-            units for it (AMX, AVX-512 BF16), else none. The loss itself is always computed in float32.
+            units for it (AMX, AVX-512 BF16), else none. The loss itself is always computed in float32 (for a float64 model in
+            float64).
         progress: show one bar for the whole run, with the last epoch's loss and accuracy.
         checkpoint: file written after each epoch, whole or not at all. If it exists, the run goes on from there and ends
             with the same weights, bit for bit on the same CPU, as if it had never stopped. The state of torch's, NumPy's
-            and Python's global generators is kept, and that of a ``generator`` of the loader or its sampler.
+            and Python's global generators is kept, and that of a ``generator`` of the loader or its sampler; that of a
+            DataLoader's ``persistent_workers`` cannot be, so what such workers draw themselves differs.
+            This call's arguments decide: early stopping is judged anew by its rule, and a learning rate, a schedule or
+            another setting that is not the file's is refused.
 
     Raises:
-        ValueError: no epochs, an empty loader, ``y`` that does not fit the model's output, early stopping without
-            ``val_loader``.
+        ValueError: no epochs, an empty loader, ``y`` that does not fit the model's output in any batch (read at the end of the
+            epoch, or when a loss stumbles over it), integer inputs that the model cannot take, a batch of one sample in front
+            of a batch normalisation, a schedule shorter than the run, early stopping without ``val_loader``.
         NonFiniteLossError: the loss became NaN or infinite; a checkpoint keeps the last good epoch.
-        CheckpointError: the checkpoint is damaged or of another model or optimizer.
+        CheckpointError: the checkpoint is damaged, a folder, of another model, optimizer or schedule, or of more epochs.
+        OSError: the checkpoint cannot be written; found before the first epoch where it can be.
         LostWorkerError: under torchrun, another worker was killed or failed.
     """
-    _check_arguments(epochs, val_loader, scheduler, schedule_every, early_stopping)
-    run = _Run(model, train_loader, optimizer, loss, batch_transform, scheduler, schedule_every, extra_loss, amp)
-    history = run.history
-    path = Path(checkpoint) if checkpoint is not None else None
-    if path is not None and path.exists():
-        run.load(path, early_stopping)
-    run.start_as_rank_0(path)
-    first = len(history.rows) + 1
-    steps = len(train_loader) if hasattr(train_loader, "__len__") else None
-    total = None if steps is None else steps * max(0, epochs - first + 1)
-    with runtime.progress(description="training", total=total, show=progress) as bar:
-        for epoch in range(first, epochs + 1):
-            if history.stopped_early:
-                break
-            start = time.perf_counter()
-            try:
-                row = run.train_epoch(epoch, bar)
-                if val_loader is not None:
-                    row["val_loss"], row["val_accuracy"] = evaluate(run.shared, val_loader, loss=loss, amp=amp)
-                    _need_finite(row["val_loss"], f"the validation loss of epoch {epoch}")
-            except NonFiniteLossError as error:
-                saved = f" {path} keeps epoch {epoch - 1}, the last good one." if path is not None and path.exists() else ""
-                raise NonFiniteLossError(f"{error}{saved}") from None
-            row = parallel.from_first(row | {"seconds": time.perf_counter() - start})
-            history.rows.append(row)
-            if scheduler is not None and schedule_every == "epoch":
-                # Only this scheduler wants to know how well it went.
-                plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-                scheduler.step(row["val_loss"]) if plateau else scheduler.step()
-            run.keep_best(early_stopping)
-            bar.set_postfix_str(_summary(row))
-            if path is not None:
-                run.save(path)
-    if run.best is not None:
-        model.load_state_dict(run.best)
-    model.eval()
-    return history
+    epochs = valid.whole_number(epochs, "epochs", 1)
+    _check_arguments(val_loader, scheduler, schedule_every, early_stopping)
+    with torch.inference_mode(False), torch.enable_grad():
+        run = _Run(model, train_loader, optimizer, loss, batch_transform, scheduler, schedule_every, extra_loss, amp)
+        path = Path(checkpoint) if checkpoint is not None else None
+        run.begin(path, epochs, val_loader, early_stopping)
+        done = len(run.history.rows)
+        total = None if run.steps is None else run.steps * (epochs - done)
+        try:
+            with runtime.progress(description="training", total=total, show=progress) as bar:
+                for epoch in range(done + 1, epochs + 1):
+                    if run.history.stopped_early:
+                        break
+                    row = run.whole_epoch(epoch, bar, val_loader, path)
+                    run.keep_best(early_stopping)
+                    bar.set_postfix_str(_summary(row))
+                    if path is not None:
+                        run.save(path)
+        finally:
+            if run.best is not None:
+                model.load_state_dict(run.best)
+            model.eval()
+    return run.history
 
 
 def evaluate(
@@ -219,66 +214,75 @@ def evaluate(
     """Loss and accuracy of a model in evaluation mode over all samples of a loader, each counted once.
 
     Accuracy compares the largest logit with the label (with the most probable class for targets ``(N, K)``).
-    The model's mode is put back afterwards. Lesson 00.
+    Inputs and targets are taken as in `fit`. The model's mode is put back afterwards. Lesson 00.
 
     Raises:
-        ValueError: the loader is empty, or targets do not fit the model's output.
+        ValueError: the loader is empty, targets do not fit the model's output, or inputs are not finite.
     """
-    logits, targets = _predict(model, loader, amp)
-    _check_shapes(logits, targets)
-    to_labels = _labels_of(targets)
-    accuracy = (logits.argmax(1) == to_labels(targets)).double().mean().item() if to_labels else torch.nan
-    return Evaluation(loss(logits, targets).item(), accuracy)
+    found = _predict(model, loader, amp)
+    found.refuse_bad_inputs()
+    return found.evaluation(loss)
 
 
 def predict(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], *, amp: Amp = "auto") -> Predictions:
     """Logits of a model in evaluation mode, and the targets beside them, in the loader's order.
 
-    The model's mode is put back afterwards. Lesson 00.
+    Inputs are taken as in `fit`. The model's mode is put back afterwards. Lesson 00.
 
     Raises:
-        ValueError: the loader is empty.
+        ValueError: the loader is empty, or inputs are not finite.
     """
-    logits, targets = _predict(model, loader, amp)
-    return Predictions(logits.cpu(), targets.cpu())
+    found = _predict(model, loader, amp)
+    found.refuse_bad_inputs()
+    return Predictions(found.logits.cpu(), found.targets.cpu())
 
 
-def save_atomically(state: dict, path: str | Path) -> None:
-    """Write ``torch.save(state)`` to ``path`` so that a reader finds the old file or the new one, never half of one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+class _Predicted(NamedTuple):
+    """Logits and targets of a whole loader, on the device; and the batch, from 1, whose inputs made logits NaN or infinite."""
+
+    logits: Tensor
+    targets: Tensor
+    bad_batch: int | None
+
+    def refuse_bad_inputs(self) -> None:
+        if self.bad_batch is not None:
+            raise ValueError(f"the inputs of batch {self.bad_batch} {_NOT_FINITE}")
+
+    def evaluation(self, loss: Loss) -> Evaluation:
+        logits, targets = self.logits, _fitting(self.logits, self.targets)
+        with torch.no_grad():
+            if not targets.is_floating_point():
+                _check_range(*targets.aminmax(), logits.shape[1])
+            value = loss(logits, targets).item()
+        labels, known = _labels_of(targets)
+        right = (logits.argmax(1) == labels) & logits.isfinite().all(1) if known else None
+        return Evaluation(value, torch.nan if right is None else right.double().mean().item())
 
 
-@torch.no_grad()
-def _predict(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], amp: Amp) -> Predictions:
-    device, conv = _layout(model)
-    autocast = _autocast(device, _precision(device, amp))
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    logits, targets = [], []
+_NOT_FINITE = "are not finite (NaN or infinite): fill or drop those samples."
+
+
+def _predict(
+    model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], amp: Amp, layout: torch.memory_format | None = None
+) -> _Predicted:
+    device = _device(model)
+    autocast = precision.autocast(device, precision.choose(device, amp))
+    own_type = precision.own_type(model)
+    logits, targets, sums = [], [], []
     # The outermost autocast owns the cast copies of weights: with this one around, all batches share them.
     keep_casts = torch.autocast(device.type, enabled=False)
-    try:
-        with keep_casts:
-            for x, y in loader:
-                with autocast:
-                    logits.append(model(_to(x, device, conv)).float())
-                targets.append(y.to(device, non_blocking=True))
-    finally:
-        for module, training in modes:  # one by one: a part that was frozen in evaluation mode stays so
-            module.training = training
+    with precision.evaluation_mode(model), torch.no_grad(), keep_casts:
+        for x, y in loader:
+            x, y = _as_type(_on(device, x), own_type), _integers_as_int64(_on(device, y))
+            layout = layout or precision.layout_for(model, x)
+            logits.append(_call(model, precision.laid_out(x, layout), autocast))
+            sums.append(_sum(x))
+            targets.append(y)
     if not logits:
         raise ValueError("the loader is empty: it gives no batch to evaluate.")
-    return Predictions(torch.cat(logits), torch.cat(targets))
+    logits = torch.cat(logits)
+    bad = None if bool(logits.isfinite().all()) else _first_bad(torch.stack(sums))
+    return _Predicted(logits, torch.cat(targets), None if bad is None else bad + 1)
 
 
 class _Run:
@@ -299,149 +303,258 @@ class _Run:
         self.model, self.train_loader, self.optimizer, self.loss = model, train_loader, optimizer, loss
         self.batch_transform, self.extra_loss = batch_transform, extra_loss
         self.scheduler, self.schedule_every = scheduler, schedule_every
+        self.steps = len(train_loader) if hasattr(train_loader, "__len__") else None
         self.history = History()
         self.best: dict[str, Tensor] | None = None
-        self.device, self.conv = _layout(model)
-        if self.conv:
-            model.to(memory_format=torch.channels_last)
-        self.shared = parallel.shared_out(model)
-        _use_fused_step(model, optimizer)
-        precision = _precision(self.device, amp)
-        self.autocast = _autocast(self.device, precision)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision is torch.float16)
+        self.frozen = [part for part in model.modules() if not part.training] if model.training else []
+        self.device, self.own_type, self.amp = _device(model), precision.own_type(model), amp
+        self.settings = checkpoints.settings(optimizer, scheduler)
+        precision.use_fused_step(model, optimizer)
+        chosen = precision.choose(self.device, amp)
+        self.autocast = precision.autocast(self.device, chosen)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=chosen is torch.float16)
+        self.shared: nn.Module | None = None  # the model as it is called, from the first batch on
+        self.layout = torch.contiguous_format
+
+    def begin(self, path: Path | None, epochs: int, val_loader: object, rule: EarlyStopping | None) -> None:
+        """Go on from a checkpoint if there is one, and refuse now what would fail later."""
+        if path is not None and path.exists() and not path.is_dir():
+            self.load(path, epochs, val_loader, rule)
+        if path is not None and runtime.rank() == 0:
+            checkpoints.need_place(path)
+        self._check_schedule(epochs)
+        self.start_as_rank_0(path)
+
+    def whole_epoch(self, epoch: int, bar: tqdm, val_loader: object, path: Path | None) -> dict[str, float]:
+        """Train and validate for an epoch, and enter it into the history."""
+        start = time.perf_counter()
+        try:
+            row = self.train_epoch(epoch, bar)
+            if val_loader is not None:
+                row["val_loss"], row["val_accuracy"] = self._validate(epoch, val_loader)
+        except NonFiniteLossError as error:
+            saved = f" {path} keeps epoch {epoch - 1}, the last good one." if path is not None and path.exists() else ""
+            raise NonFiniteLossError(f"{error}{saved}") from None
+        row = parallel.from_first(row | {"seconds": time.perf_counter() - start})
+        self.history.rows.append(row)
+        if self.scheduler is not None and self.schedule_every == "epoch":
+            # Only this scheduler wants to know how well it went.
+            plateau = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+            self.scheduler.step(row["val_loss"]) if plateau else self.scheduler.step()
+        return row
 
     def train_epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
         """One pass. Sums stay on the device and are read once, at the end: reading them at each step would stall a GPU."""
-        self.shared.train()
+        self._training_mode()
         row = {"lr": float(self.optimizer.param_groups[0]["lr"])}
-        losses, extras, correct, sizes = [], [], [], []
-        to_labels = None
-        for step, (x, y) in enumerate(self.train_loader):
-            x, y = _to(x, self.device, self.conv), y.to(self.device, non_blocking=True)
+        seen = _Seen()
+        for x, y in self.train_loader:
+            x, y = _as_type(_on(self.device, x), self.own_type), _integers_as_int64(_on(self.device, y))
             inputs, targets = self.batch_transform(x, y) if self.batch_transform else (x, y)
-            with self.autocast:
-                logits = self.shared(inputs)
-            logits = logits.float()
-            if step == 0:
-                _check_shapes(logits, targets)
-                to_labels = _labels_of(y)
-            batch_loss = self.loss(logits, targets)
-            losses.append(batch_loss.detach())
-            sizes.append(len(y))
-            if to_labels:
-                correct.append((logits.detach().argmax(1) == to_labels(y)).sum())
+            if self.shared is None:
+                self._prepare(inputs)
+            logits = _call(self._called_model(), precision.laid_out(inputs, self.layout), self.autocast)
+            targets = _fitting(logits, _integers_as_int64(targets))
+            seen.count(inputs, logits.detach(), y, targets)
+            with _labels_named(logits, targets):
+                batch_loss = self.loss(logits, targets)
+            seen.losses.append(batch_loss.detach())
             if self.extra_loss:
                 with self.autocast:
                     extra = self.extra_loss(self.model, epoch)
-                extras.append(extra.detach())
+                seen.extras.append(extra.detach())
                 batch_loss = batch_loss + extra
             self._step(batch_loss)
             bar.update()
-        if not losses:
-            raise ValueError("train_loader is empty: it gives no batch.")
-        row["train_loss"] = _epoch_mean(losses, sizes, f"the training loss of epoch {epoch}")
-        row["train_accuracy"] = torch.stack(correct).sum().item() / sum(sizes) if correct else torch.nan
-        if extras:
-            row["extra_loss"] = _epoch_mean(extras, sizes, f"the extra loss of epoch {epoch}")
-        return row
+        return row | seen.summary(epoch)
+
+    def _called_model(self) -> nn.Module:
+        return self.model if self.shared is None else self.shared
+
+    def _training_mode(self) -> None:
+        self._called_model().train()
+        for part in self.frozen:
+            part.training = False
+
+    def _prepare(self, inputs: Tensor) -> None:
+        """Lay out weights for images like these, then share the model out: the workers agree on the layout of weights."""
+        self.layout = precision.lay_out(self.model, inputs)
+        precision.match_layout(self.optimizer)
+        self.shared = parallel.shared_out(self.model)
+        self._training_mode()
 
     def _step(self, batch_loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(batch_loss).backward()
+        by_step = self.scheduler is not None and self.schedule_every == "step"
+        # Asking for the scale waits for a GPU; only a schedule by step with fp16 has to know what became of each step.
+        before = self.scaler.get_scale() if by_step and self.scaler.is_enabled() else 0.0
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.scheduler is not None and self.schedule_every == "step":
+        if by_step and not (self.scaler.is_enabled() and self.scaler.get_scale() < before):
             self.scheduler.step()
 
-    def keep_best(self, rule: EarlyStopping | None) -> None:
-        """Copy the weights if the epoch just finished is the best so far, and note whether to stop."""
+    def _validate(self, epoch: int, val_loader: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
+        found = _predict(self._called_model(), val_loader, self.amp, self.layout)
+        value = found.evaluation(self.loss)
+        inputs = None if found.bad_batch is None else f"the inputs of batch {found.bad_batch} {_NOT_FINITE}"
+        _need_finite(value.loss, f"the validation loss of epoch {epoch}", inputs)
+        return value
+
+    def keep_best(self, rule: EarlyStopping | None, saved: dict[str, Tensor] | None = None) -> None:
+        """Judge the epochs so far by a rule: which is the best, and whether to stop. Keep its weights, or those saved."""
         last = len(self.history.rows)
-        self.history.best_epoch = last
+        self.history.best_epoch, self.history.stopped_early = last, False
         if rule is None:
             return
-        values = [row[rule.monitor] for row in self.history.rows]
-        if np.isnan(values[-1]):
+        values = [row.get(rule.monitor, np.nan) for row in self.history.rows]
+        if np.isnan(values).any():
             raise ValueError(f"early stopping watches {rule.monitor}, which these targets do not have: watch val_loss.")
         self.history.best_epoch = rule.best_epoch(values)
         self.history.stopped_early = rule.should_stop(values)
         if self.history.best_epoch == last:
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        elif saved is not None:
+            self.best = saved
 
     def start_as_rank_0(self, path: Path | None) -> None:
-        """Take over the random state of rank 0. Its weights have come already."""
+        """Take over the random state of rank 0. Its weights come with the first batch."""
         if runtime.world_size() == 1:
             return
-        epochs, state = parallel.from_first((len(self.history.rows), _random_state(self._generators())))
+        own = checkpoints.generators(self.train_loader)
+        epochs, state = parallel.from_first((len(self.history.rows), checkpoints.random_state(own)))
         if epochs != len(self.history.rows):
             raise CheckpointError(f"rank 0 goes on after epoch {epochs} of {path}: put it where all machines see it.")
         state["cuda"] = state["cuda"][:1] * len(state["cuda"])  # rank 0 trains on the first
-        _set_random_state(state, self._generators())
+        checkpoints.set_random_state(state, own)
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
         if runtime.rank() == 0:
             save_atomically(
                 {
                     "kinds": self._kinds(),
+                    "settings": self.settings,
                     "model": self.model.state_dict(),
-                    "optimizer": _plain(self.optimizer.state_dict()),
-                    "scheduler": None if self.scheduler is None else _plain(self.scheduler.state_dict()),
+                    "optimizer": checkpoints.plain(self.optimizer.state_dict()),
+                    "scheduler": None if self.scheduler is None else checkpoints.plain(self.scheduler.state_dict()),
                     "scaler": self.scaler.state_dict(),
                     "best": self.best,
                     "history": vars(self.history),
-                    "random": _random_state(self._generators()),
+                    "random": checkpoints.random_state(checkpoints.generators(self.train_loader)),
                 },
                 path,
             )
         parallel.from_first(None)  # nobody goes on, and reads the file before it is there
 
-    def load(self, path: Path, rule: EarlyStopping | None) -> None:
+    def load(self, path: Path, epochs: int, val_loader: object, rule: EarlyStopping | None) -> None:
         cure = f"Delete {path} to start again, or give the run another checkpoint file."
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            if set(state) != {"kinds", "model", "optimizer", "scheduler", "scaler", "best", "history", "random"}:
-                raise KeyError("it lacks parts of a run")
-        except Exception as error:  # what is no checkpoint fails in many ways, and the cure is the same
-            raise CheckpointError(f"{path} is not a readable checkpoint ({error}). {cure}") from error
+        parts = {"kinds", "settings", "model", "optimizer", "scheduler", "scaler", "best", "history", "random"}
+        state = checkpoints.read(path, parts, cure)
+        now = self.settings
+        last = {"optimizer": state["optimizer"]["param_groups"], "scheduler": state["scheduler"]}
         try:
             if state["kinds"] != self._kinds():
                 raise ValueError(f"it is of a run with {state['kinds']}, this one has {self._kinds()}")
+            if changed := checkpoints.difference(state["settings"], last, now):
+                raise ValueError(f"{changed}")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])
-            _set_random_state(state["random"], self._generators())
+            for loader in (self.train_loader, val_loader):
+                if getattr(loader, "persistent_workers", False):
+                    iter(loader)  # their start draws a number, which the run that is gone on with has drawn already
+            checkpoints.set_random_state(state["random"], checkpoints.generators(self.train_loader))
         except (RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{path} belongs to another model, optimizer or loader ({error}). {cure}") from error
-        for name, value in state["history"].items():
-            setattr(self.history, name, value)
-        if rule is None:
-            return
-        self.best = state["best"]
-        values = [row.get(rule.monitor, np.nan) for row in self.history.rows]
-        if self.best is None or rule.best_epoch(values) != self.history.best_epoch:
+            raise CheckpointError(
+                f"{path} belongs to another model, optimizer, schedule or loader ({error}). {cure}"
+            ) from error
+        self.settings = state["settings"]
+        self.history.rows = state["history"]["rows"]
+        done = len(self.history.rows)
+        if epochs < done:
+            raise CheckpointError(f"{path} is of {done} epochs already, and this run asks for {epochs}. {cure}")
+        try:
+            self.keep_best(rule, state["best"])
+        except ValueError as error:
+            raise CheckpointError(f"{path} was made without what early stopping needs ({error}) {cure}") from error
+        saved_best = state["history"]["best_epoch"] if state["best"] is not None else done
+        if self.history.best_epoch not in (done, saved_best):
             raise CheckpointError(f"{path} does not keep the best epoch by this rule of early stopping. {cure}")
 
     def _kinds(self) -> dict[str, str]:
         return {name: type(getattr(self, name)).__name__ for name in ("model", "optimizer", "scheduler")}
 
-    def _generators(self) -> list[torch.Generator]:
-        loader = self.train_loader
-        owners = (loader, getattr(loader, "sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None))
-        found = [getattr(owner, "generator", None) for owner in owners]
-        return list({id(generator): generator for generator in found if generator is not None}.values())
+    def _check_schedule(self, epochs: int) -> None:
+        """A one-cycle schedule has an end, and torch says so when it is there, in the middle of an epoch."""
+        end = getattr(self.scheduler, "total_steps", None)
+        if end is None or self.steps is None:
+            return
+        left = (epochs - len(self.history.rows)) * (self.steps if self.schedule_every == "step" else 1)
+        if self.scheduler.last_epoch + left > end:
+            raise ValueError(
+                f"the schedule ends after {end} steps, and this run goes to {self.scheduler.last_epoch + left}: "
+                f"{epochs} epochs of {self.steps} steps, schedule_every={self.schedule_every!r}. Give it total_steps to match."
+            )
 
 
-def _plain(state: object) -> object:
-    """Turn NumPy's numbers (a schedule may compute with them) into Python's: the safe reader of checkpoints takes no others."""
-    if isinstance(state, dict):
-        plain = copy.copy(state)  # keeps the kind of dict: MultiStepLR counts its milestones in a Counter
-        for key, value in state.items():
-            plain[key] = _plain(value)
-        return plain
-    if isinstance(state, (list, tuple)):
-        return type(state)(_plain(value) for value in state)
-    return state.item() if isinstance(state, np.generic) else state
+class _Seen:
+    """What an epoch's steps leave behind, on the device: read once, at its end."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self.extras: list[Tensor] = []
+        self.sizes: list[int] = []
+        self.correct: list[Tensor] = []
+        self.known: list[Tensor] = []
+        self.sums: list[Tensor] = []
+        self.lows: list[Tensor] = []
+        self.highs: list[Tensor] = []
+        self.classes = 0
+
+    def count(self, inputs: Tensor, logits: Tensor, y: Tensor, targets: Tensor) -> None:
+        self.sizes.append(len(y))
+        self.sums.append(_sum(inputs))
+        for labels in (targets,) if targets is y else (targets, y):
+            if not labels.is_floating_point() and logits.ndim > 1:
+                low, high = labels.aminmax()
+                self.lows.append(low)
+                self.highs.append(high)
+                self.classes = logits.shape[1]
+        labels, known = _labels_of(y)
+        if labels is not None and logits.ndim == 2:
+            self.correct.append((logits.argmax(1) == labels).sum())
+            self.known.append(known)
+
+    def summary(self, epoch: int) -> dict[str, float]:
+        """Means over the epoch's samples.
+
+        Raises:
+            ValueError: there was no batch, or a label without an output.
+            NonFiniteLossError: a step's loss is NaN or infinite.
+        """
+        if not self.losses:
+            raise ValueError("train_loader is empty: it gives no batch.")
+        if self.lows:
+            _check_range(torch.stack(self.lows).min(), torch.stack(self.highs).max(), self.classes)
+        row = {"train_loss": self._mean(self.losses, f"the training loss of epoch {epoch}"), "train_accuracy": torch.nan}
+        if len(self.correct) == len(self.sizes) and bool(torch.stack(self.known).all()):
+            row["train_accuracy"] = torch.stack(self.correct).sum().item() / sum(self.sizes)
+        if self.extras:
+            row["extra_loss"] = self._mean(self.extras, f"the extra loss of epoch {epoch}")
+        return row
+
+    def _mean(self, values: list[Tensor], what: str) -> float:
+        values = torch.stack(values).double().cpu()
+        if (step := _first_bad(values)) is not None:
+            bad = _first_bad(torch.stack(self.sums[: step + 1]))
+            inputs = None if bad is None else f"the inputs of step {bad + 1} {_NOT_FINITE}"
+            _need_finite(values[step].item(), f"{what}, step {step + 1} of {len(values)},", inputs)
+        weights = torch.tensor(self.sizes, dtype=torch.float64)
+        return ((values * weights).sum() / weights.sum()).item()
 
 
 def _summary(row: dict[str, float]) -> str:
@@ -451,55 +564,10 @@ def _summary(row: dict[str, float]) -> str:
     return ", ".join(f"{word} {', val '.join(values)}" for word, values in shown.items() if values)
 
 
-def _random_state(generators: list[torch.Generator]) -> dict:
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - a batch transform may draw from the global state
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
-        "python": random.getstate(),
-        "generators": [generator.get_state() for generator in generators],
-    }
+# --- what is taken, and what is refused --------------------------------------------------------------------------------------
 
 
-def _set_random_state(state: dict, generators: list[torch.Generator]) -> None:
-    if len(state["generators"]) != len(generators):
-        raise ValueError(
-            f"it was saved with {len(state['generators'])} generators in the loader, and now there are {len(generators)}"
-        )
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    random.setstate(state["python"])
-    for generator, saved in zip(generators, state["generators"], strict=True):
-        generator.set_state(saved)
-
-
-def _epoch_mean(values: list[Tensor], sizes: list[int], what: str) -> float:
-    values = torch.stack(values).double().cpu()
-    bad = (~values.isfinite()).nonzero()
-    if len(bad):
-        step = int(bad[0])
-        _need_finite(values[step].item(), f"{what}, step {step + 1} of {len(sizes)},")
-    weights = torch.tensor(sizes, dtype=torch.float64)
-    return ((values * weights).sum() / weights.sum()).item()
-
-
-def _need_finite(value: float, what: str) -> None:
-    if not np.isfinite(value):
-        raise NonFiniteLossError(
-            f"{what} is {value}. Usual causes: a learning rate that is too high (try a tenth), inputs that are not normalised, "
-            "or a logarithm or division of zero in the loss."
-        )
-
-
-def _check_arguments(
-    epochs: int, val_loader: object, scheduler: object, schedule_every: str, early_stopping: EarlyStopping | None
-) -> None:
-    if epochs < 1:
-        raise ValueError(f"epochs is {epochs}; it must be at least 1.")
+def _check_arguments(val_loader: object, scheduler: object, schedule_every: str, early_stopping: EarlyStopping | None) -> None:
     if schedule_every not in ("epoch", "step"):
         raise ValueError(f"schedule_every is {schedule_every!r}; it must be 'epoch' or 'step'.")
     plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
@@ -511,76 +579,104 @@ def _check_arguments(
         raise ValueError("early stopping and ReduceLROnPlateau look at the validation loss: give val_loader.")
 
 
-def _check_shapes(logits: Tensor, targets: Tensor) -> None:
-    """Refuse what torch would broadcast in silence or report in the words of a kernel. Reads the device once a run."""
+def _call(model: nn.Module, x: Tensor, autocast: torch.autocast) -> Tensor:
+    """A model's output in float32 (float64 as it is), and torch's refusals in the words of what is to be done."""
+    try:
+        with autocast:
+            logits = model(x)
+    except (RuntimeError, ValueError) as error:
+        if len(x) == 1 and "Expected more than 1 value per channel" in str(error):
+            raise ValueError(
+                "a batch has one sample, and batch normalisation needs two to see a spread: use a loader with drop_last=True, "
+                "or another batch size."
+            ) from error
+        if not x.is_floating_point() and re.search(r"dtype|[Ss]calar type|Input type|not implemented for", str(error)):
+            raise ValueError(
+                f"inputs are {x.dtype}, and the model computes with floating point numbers: turn them into such first, images "
+                "by batch_transform=augment.normalize(mean, std) in fit or in the loader, other data by x.float()."
+            ) from error
+        raise
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _on(device: torch.device, tensor: Tensor) -> Tensor:
+    """A tensor on a device; one made in inference mode is copied, since training may not remember it."""
+    tensor = tensor.to(device, non_blocking=True)
+    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
+
+
+def _as_type(x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Floating point inputs in the model's own type: NumPy's are float64, and no layer takes both."""
+    return x.to(dtype) if dtype is not None and x.is_floating_point() and x.dtype != dtype else x
+
+
+def _integers_as_int64(y: Tensor) -> Tensor:
+    return y if y.is_floating_point() or y.is_complex() else y.long()
+
+
+def _fitting(logits: Tensor, targets: Tensor) -> Tensor:
+    """Targets in the type of the logits; refuses shapes that torch would broadcast in silence or report in a kernel's words."""
     if targets.is_floating_point():
         if logits.shape != targets.shape:
             raise ValueError(
                 f"the model gives {tuple(logits.shape)} and the targets are {tuple(targets.shape)}; numbers and probabilities "
                 "need the same shape on both sides, or the loss broadcasts them against each other in silence."
             )
-        return
+        return targets.to(logits.dtype)
     if logits.ndim < 2 or logits.shape[0] != targets.shape[0] or logits.shape[2:] != targets.shape[1:]:
         raise ValueError(
             f"the model gives {tuple(logits.shape)} and the class labels are {tuple(targets.shape)}; "
             "expected logits (B, K) for labels (B,)."
         )
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= logits.shape[1]:
-        count = logits.shape[1]
-        raise ValueError(f"labels go from {low} to {high}, and the model has {count} outputs, for labels 0 to {count - 1}.")
+    return targets
 
 
-def _labels_of(targets: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """How to read class labels off targets like these: as they are, by the most probable class, or not at all."""
-    if not targets.is_floating_point():
-        return (lambda y: y) if targets.ndim == 1 else None
-    if targets.ndim == 2 and targets.shape[1] > 1:
-        sums = targets.sum(1)
-        if bool((targets >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-            return lambda y: y.argmax(1)
-    return None
+@contextmanager
+def _labels_named(logits: Tensor, targets: Tensor) -> Iterator[None]:
+    """Where a loss stumbles over a label that has no output, say which; a loss that does not is found at the epoch's end."""
+    try:
+        yield
+    except (IndexError, RuntimeError):
+        if not targets.is_floating_point():
+            _check_range(*targets.aminmax(), logits.shape[1])
+        raise
 
 
-def _layout(model: nn.Module) -> tuple[torch.device, bool]:
-    """Device of a model, and whether its convolutions want images in channels-last order."""
+def _check_range(low: Tensor, high: Tensor, outputs: int) -> None:
+    low, high = int(low), int(high)
+    if low < 0 or high >= outputs:
+        raise ValueError(f"labels go from {low} to {high}, and the model has {outputs} outputs, for labels 0 to {outputs - 1}.")
+
+
+def _labels_of(y: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Class labels as targets name them, and whether they do, on the device: of numbers, only probabilities name a class."""
+    if not y.is_floating_point():
+        return (y, torch.ones((), dtype=torch.bool, device=y.device)) if y.ndim == 1 else (None, None)
+    if y.ndim == 2 and y.shape[1] > 1:
+        return y.argmax(1), (y >= 0).all() & ((y.sum(1) - 1).abs() <= 1e-3).all()
+    return None, None
+
+
+def _sum(x: Tensor) -> Tensor:
+    """A sum tells at little cost whether all is finite."""
+    return x.sum(dtype=torch.float32) if x.is_floating_point() else x.new_zeros((), dtype=torch.float32)
+
+
+def _first_bad(values: Tensor) -> int | None:
+    """Position of the first value that is not finite."""
+    bad = (~values.isfinite()).nonzero()
+    return int(bad[0]) if len(bad) else None
+
+
+def _need_finite(value: float, what: str, inputs: str | None = None) -> None:
+    if not np.isfinite(value):
+        usual = (
+            "Usual causes: a learning rate that is too high (try a tenth), inputs that are not normalised, "
+            "or a logarithm or division of zero in the loss."
+        )
+        raise NonFiniteLossError(f"{what} is {value}: {inputs}" if inputs else f"{what} is {value}. {usual}")
+
+
+def _device(model: nn.Module) -> torch.device:
     tensors = [*model.parameters(), *model.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
-    return device, any(isinstance(module, nn.Conv2d) for module in model.modules())
-
-
-def _to(x: Tensor, device: torch.device, conv: bool) -> Tensor:
-    layout = torch.channels_last if conv and x.ndim == 4 else torch.preserve_format
-    return x.to(device, non_blocking=True, memory_format=layout)
-
-
-def _use_fused_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Let torch update all parameters in one kernel, where it can and the caller left the choice open (``fused=None``)."""
-    if any(getattr(module, "sparse", False) for module in model.modules()):
-        return  # embeddings with sparse gradients, which the fused kernels refuse
-    for group in optimizer.param_groups:
-        open_choice = "fused" in group and group["fused"] is None and group.get("foreach") is None
-        plain = not group.get("capturable") and not group.get("differentiable")
-        fits = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in group["params"])
-        if open_choice and plain and fits and not optimizer.state:
-            group["fused"] = True
-
-
-def _precision(device: torch.device, amp: Amp) -> torch.dtype | None:
-    choices = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if amp in choices:
-        return choices[amp]
-    if amp != "auto":
-        raise ValueError(f"amp is {amp!r}; it must be 'auto', 'off', 'bf16' or 'fp16'.")
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if device.type == "cpu" and _cpu_has_bf16_units() else None
-
-
-def _cpu_has_bf16_units() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 does not tell: then fp32, which is safe
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-
-
-def _autocast(device: torch.device, precision: torch.dtype | None) -> torch.autocast:
-    return torch.autocast(device.type, dtype=precision or torch.bfloat16, enabled=precision is not None)
+    return tensors[0].device if tensors else torch.device("cpu")

@@ -286,7 +286,6 @@ UNREADABLE = {
     "half a file": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "noise": lambda path: path.write_bytes(bytes(range(256)) * 8),
     "text": lambda path: path.write_text("epoch 3, loss 0.5"),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
     "another file of torch": lambda path: torch.save({"model": {}}, path),
     "a number": lambda path: torch.save(3, path),
     "a pickle that runs code": lambda path: path.write_bytes(pickle.dumps(Trap(path.with_name("sprung")), protocol=2)),
