@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 import course_utils
-from course_utils import augment, data, detection, record, train
+from course_utils import augment, data, detection, precision, record, train
 from course_utils.models import MLP, ResNet18, SmallCNN
 from course_utils.techniques import ensembles, mixing, noise, pseudo, smoothing
 
@@ -108,18 +108,24 @@ def drain(loader: data.TensorLoader | DataLoader) -> int:
     return sum(len(y) for _, y in loader)
 
 
+def chosen_numbers() -> str:
+    """The type in which `fit` computes layers here, such as ``"bfloat16"``."""
+    return str(precision.choose(torch.device("cpu"), "auto") or torch.float32).removeprefix("torch.")
+
+
 def bare_loop(model: nn.Module, loader: data.TensorLoader, optimizer: torch.optim.Optimizer, epochs: int) -> list[tuple]:
     """What `fit` does without validation, written out with nothing around it."""
-    model.to(memory_format=torch.channels_last)
-    precision = train._precision(torch.device("cpu"), "auto")  # the same choice as fit's
-    autocast = torch.autocast("cpu", dtype=precision or torch.bfloat16, enabled=precision is not None)
+    cpu = torch.device("cpu")
+    layout = precision.layout(model, cpu)  # the same choices as fit's
+    model.to(memory_format=layout)
+    autocast = precision.autocast(cpu, precision.choose(cpu, "auto"))
     rows = []
     for _ in range(epochs):
         model.train()
         losses, correct, count = [], [], 0
         for x, y in loader:
             with autocast:
-                logits = model(x.to(memory_format=torch.channels_last))
+                logits = model(x.contiguous(memory_format=layout))
             logits = logits.float()
             loss = F.cross_entropy(logits, y)
             losses.append(loss.detach() * len(y))
@@ -185,8 +191,8 @@ def textbook_evaluation(model: nn.Module, loader: data.TensorLoader) -> tuple[fl
 
 def textbook_rows(quick: bool) -> list[dict]:
     """Training and evaluation of whole networks: the textbook's loops over `fit` and `evaluate`; and the share of the peak."""
-    bf16 = train._precision(torch.device("cpu"), "auto") is torch.bfloat16
-    precision = "bfloat16" if bf16 else "float32"
+    numbers = chosen_numbers()
+    bf16 = numbers == "bfloat16"
     fashion = data.load("fashion-small")
     small = augment.normalize(fashion.mean, fashion.std)(fashion.train.x, None)[0]
     large = F.pad(small, [2] * 4).expand(-1, 3, -1, -1).contiguous()
@@ -208,21 +214,22 @@ def textbook_rows(quick: bool) -> list[dict]:
             optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=2e-4)
             train.fit(model, loader, optimizer=optimizer, epochs=1, progress=False)
 
-        note = f"{len(loader)} steps of 64 images; fit in {precision}, the textbook in float32"
+        note = f"{len(loader)} steps of 64 images; fit in {numbers}, the textbook in float32"
         found = ratios(textbook, with_fit, rounds)
         rows.append(row(f"textbook training / fit, {name}", found, at_least=goal, note=note))
         if make is not ResNet18:
             continue
         model, batches = seeded(make), len(loader)
-        trained = copy.deepcopy(model).to(memory_format=torch.channels_last)  # as `fit` leaves a model
+        trained = copy.deepcopy(model)
+        trained.to(memory_format=precision.layout(trained, torch.device("cpu")))  # as `fit` leaves a model
         evaluation = partial(train.evaluate, trained, loader)
-        note = f"{batches} batches of 64 images; evaluate in {precision}, the textbook in float32"
+        note = f"{batches} batches of 64 images; evaluate in {numbers}, the textbook in float32"
         found = ratios(partial(textbook_evaluation, model, loader), evaluation, rounds)
         rows.append(row(f"textbook evaluation / evaluate, {name}", found, at_least=2.5 if bf16 else 1.0, note=note))
         step, forward = flops_of_a_step(model, images[:64], fashion.train.y[:64])
         for what, run, work, goal in (("fit", with_fit, step, 0.2), ("evaluate", evaluation, forward, 0.4)):
             matmuls, size = products(work * batches, torch.bfloat16 if bf16 else torch.float32)
-            note = f"{work / 1e9:.0f} GFLOP a batch of 64 images, against products of {size}x{size} matrices in {precision}"
+            note = f"{work / 1e9:.0f} GFLOP a batch of 64 images, against products of {size}x{size} matrices in {numbers}"
             rows.append(row(f"{what} / matrix peak, {name}", ratios(matmuls, run, rounds), at_least=goal, note=note))
     return rows
 
@@ -242,9 +249,9 @@ def flops_of_a_step(model: nn.Module, x: Tensor, y: Tensor) -> tuple[int, int]:
     return counter.get_total_flops(), forward
 
 
-def products(work: int, precision: torch.dtype, size: int = 2048) -> tuple[Callable[[], None], int]:
+def products(work: int, numbers: torch.dtype, size: int = 2048) -> tuple[Callable[[], None], int]:
     """A function that multiplies square matrices until ``work`` operations are done, and their size."""
-    left, right = (torch.randn(size, size, dtype=precision) for _ in range(2))
+    left, right = (torch.randn(size, size, dtype=numbers) for _ in range(2))
     times, rest = divmod(work, 2 * size**3)
 
     def multiply() -> None:
@@ -277,8 +284,8 @@ def fit_rows(quick: bool) -> list[dict]:
             bare_loop(model, loader, optimizer, epochs)
 
         found = ratios(with_fit, bare, 1 if quick else 15)
-        precision = str(train._precision(torch.device("cpu"), "auto") or torch.float32).removeprefix("torch.")
-        note = f"{epochs * len(loader)} steps of 64 images in {precision}, channels-last, fused SGD"
+        layout = str(precision.layout(make(), torch.device("cpu"))).removeprefix("torch.")
+        note = f"{epochs * len(loader)} steps of 64 images in {chosen_numbers()}, {layout}, fused SGD"
         rows.append(row(f"fit / bare loop, {name}", found, at_most=1.03, note=note))
     return rows
 
@@ -495,10 +502,10 @@ def pseudo_rows(quick: bool) -> list[dict]:
         settings = {"epochs": 1, "val_loader": validation, "extra_loss": extra, "progress": False}
         train.fit(model, labelled, optimizer=optimizer, **settings)
 
-    precision = train._precision(torch.device("cpu"), "auto")
+    numbers = precision.choose(torch.device("cpu"), "auto")
     steps = len(labelled)
-    note = f"{steps} steps of 64 + 64 digits; {steps} validations of 400 and PIL, against 1 and {precision or torch.float32}"
-    goal = 2 if precision is None else 4
+    note = f"{steps} steps of 64 + 64 digits; {steps} validations of 400 and PIL, against 1 and {numbers or torch.float32}"
+    goal = 2 if numbers is None else 4
     name = "published pseudo-labelling epoch / fit with pseudo_label_loss"
     return [row(name, ratios(published, efficient, rounds), at_least=goal, note=note)]
 

@@ -81,7 +81,7 @@ def difference(first: object, last: object, now: object, name: str = "") -> str:
         now: `settings` of the run that wants to go on. Parts that one side lacks are not compared: another torch may name more.
         name: where in the settings this is.
     """
-    if isinstance(first, dict) and isinstance(last, dict) and isinstance(now, dict):
+    if all(isinstance(value, dict) and all(isinstance(key, str) for key in value) for value in (first, last, now)):
         pairs = [(str(key), first[key], last[key], now[key]) for key in first if key in last and key in now]
     elif isinstance(first, (list, tuple)) and isinstance(now, (list, tuple)) and len(first) == len(last) == len(now):
         pairs = [(name, *values) for values in zip(first, last, now, strict=True)]
