@@ -1,25 +1,28 @@
 """A file from a student becomes our notebook with the student's answers: nothing else of the file has any effect.
 
 `read` opens a file that may be anything; `parse` finds its cells. `graft` starts from the released notebook and takes over
-answers: by grade_id, by cell id, and where an editor has lost both, by their place. Cells that the student added are kept
-where they stood. `prose` and `defuse` leave what can be shown without danger.
+the answers that `match` finds. Cells that the student added are kept where they stood. `prose` and `defuse` leave what can be
+shown without danger.
 """
 
 import base64
+import contextlib
+import json
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import nbformat
 from nbformat import NotebookNode
 
 from course_grade.assignment import Assignment
+from course_grade.match import Cell, Match, match, plain
 
 FILE_LIMIT = 16 << 20  # bytes of a submitted file
 TOKEN_LIMIT = 200_000  # strings, commas and brackets of its JSON: a value takes half a kilobyte of memory, however short it is
@@ -30,27 +33,24 @@ TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)
 PICTURE_TYPES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 
 
-@dataclass(eq=False)
-class Cell:
-    """What means something in a submitted cell."""
+class Cells(list[Cell]):
+    """Submitted cells in their order, and what was odd about their file, in words."""
 
-    cell_type: str
-    source: str
-    id: str
-    grade_id: str | None
-    outputs: list[dict]
-    attachments: dict
+    def __init__(self, cells: Iterable[Cell], notes: Iterable[str] = ()) -> None:
+        super().__init__(cells)
+        self.notes = list(notes)
 
 
 class IntakeError(ValueError):
     """A submission that cannot be read. The message is the reason that its author is told."""
 
 
-def read(path: Path) -> bytes:
-    """Bytes of a submitted file.
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A submitted file, open for reading bytes, as long as it is a file.
 
     Raises:
-        IntakeError: missing, a link, a folder or a device, empty, or larger than `FILE_LIMIT`.
+        IntakeError: missing, a link, a folder or a device.
     """
     try:
         # Not blocking: opening a named pipe would wait for a writer.
@@ -61,13 +61,31 @@ def read(path: Path) -> bytes:
         raise IntakeError(
             "the file is a link" if path.is_symlink() else f"the file cannot be opened: {error.strerror}"
         ) from None
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise IntakeError("not a file")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            content = file.read(FILE_LIMIT + 1)
-    finally:
-        os.close(handle)
+    with os.fdopen(handle, "rb", closefd=False) if _is_file(handle) else contextlib.nullcontext() as file:
+        try:
+            if file is None:
+                raise IntakeError("this is a folder or a device, not a file")
+            yield file
+        finally:
+            os.close(handle)
+
+
+def read(path: Path) -> bytes:
+    """Bytes of a submitted file.
+
+    Raises:
+        IntakeError: missing, a link, a folder or a device, empty, or larger than `FILE_LIMIT`.
+    """
+    with opened(path) as file:
+        return checked(file.read(FILE_LIMIT + 1))
+
+
+def checked(content: bytes) -> bytes:
+    """Content of a file of which at most one byte more than `FILE_LIMIT` was read.
+
+    Raises:
+        IntakeError: empty, or larger.
+    """
     if len(content) > FILE_LIMIT:
         raise IntakeError(f"the file is larger than {FILE_LIMIT >> 20} MB: clear large outputs and hand in again")
     if not content.strip():
@@ -75,43 +93,131 @@ def read(path: Path) -> bytes:
     return content
 
 
-def parse(content: bytes) -> list[Cell]:
-    """Cells of the notebook in a submitted file.
+def parse(content: bytes) -> Cells:
+    """Cells of the notebook in a submitted file, of any version of the format. What is broken in one cell costs only that.
 
     Raises:
-        IntakeError: not JSON, no notebook, or one above `TOKEN_LIMIT`, `CELL_LIMIT` or `SOURCE_LIMIT`.
+        IntakeError: not JSON, not a notebook, or one above `TOKEN_LIMIT`, `CELL_LIMIT` or `SOURCE_LIMIT`.
     """
-    if any(islice(TOKEN.finditer(content), TOKEN_LIMIT, None)):
-        raise IntakeError("the file holds too many values: clear large outputs and hand in again")
-    try:
-        notebook = nbformat.reads(content.decode("utf-8-sig"), as_version=4)
-        cells = [_cell(cell) for cell in notebook.cells]
-    except (Exception, RecursionError) as error:
-        raise IntakeError(f"not a readable notebook ({type(error).__name__})") from None
-    if len(cells) > CELL_LIMIT:
+    text, notes = _decoded(content)
+    found = _found_cells(_loaded(text))
+    if len(found) > CELL_LIMIT:
         raise IntakeError(f"the notebook has more than {CELL_LIMIT} cells")
+    usable = [cell for cell in found if isinstance(cell, dict) and isinstance(cell.get("cell_type"), str)]
+    if found and not usable:
+        raise _unreadable("it has no cells that Jupyter would show")
+    if broken := len(found) - len(usable):
+        notes.append(f"{broken} of {len(found)} cells are broken and left out")
+    cells = [_cell(cell) for cell in usable]
+    if any(_holds_null(cell) for cell in usable):
+        notes.append("null characters were taken out")
     if sum(len(cell.source) for cell in cells) > SOURCE_LIMIT:
         raise IntakeError(f"the notebook has more than {SOURCE_LIMIT:,} characters of code and text")
-    return cells
+    return Cells(cells, notes)
 
 
-def _cell(cell: NotebookNode) -> Cell:
-    source = cell.get("source", "")
-    metadata = cell.get("metadata", {})
+# What a file looks like that was handed in as a notebook and is none.
+LOOKS = {
+    b"%PDF": "it is a PDF",
+    b"PK\x03\x04": "it is a zip or an Office document",
+    b"PK\x05\x06": "it is an empty zip",
+    b"\x1f\x8b": "it is compressed by gzip",
+    b"Rar!": "it is a RAR archive",
+    b"7z\xbc\xaf": "it is a 7z archive",
+    b"\xd0\xcf\x11\xe0": "it is an Office document",
+    b"\x89PNG": "it is a picture",
+    b"\xff\xd8\xff": "it is a picture",
+    b"{\\rtf": "it is a text document (RTF)",
+    b"version https://git-lfs": "it is a pointer of Git LFS; hand in the file itself",
+    b"[InternetShortcut]": "it is a link; hand in the file itself",
+    b"http": "it is a link; hand in the file itself",
+    b"<<<<<<<": "it holds marks of a merge conflict of Git",
+    b"<": "it is a web page, perhaps of a login; download the notebook and hand in that file",
+}
+
+
+def _unreadable(reason: str) -> IntakeError:
+    return IntakeError(f"not a readable notebook: {reason}")
+
+
+def _decoded(content: bytes) -> tuple[str, list[str]]:
+    """Text of a file, in UTF-8 as notebooks are; others only if an editor saved it so."""
+    start = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:100]
+    for mark, words in LOOKS.items():
+        if start.lower().startswith(mark.lower()):
+            raise _unreadable(words)
+    notes = []
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        try:
+            text = content.decode("cp949")
+        except UnicodeDecodeError:
+            text = content.decode(encoding, "replace")
+        notes.append("the file is not saved as UTF-8: some characters may be wrong")
+    if any(islice(TOKEN.finditer(text.encode("utf-8", "replace")), TOKEN_LIMIT, None)):
+        raise IntakeError("the file holds too many values: clear large outputs and hand in again")
+    return text, notes
+
+
+def _loaded(text: str) -> object:
+    """The JSON of a file."""
+    try:
+        # Not strict: a raw control character in a text costs nothing. A number too long to be one counts for nothing.
+        return json.loads(text, strict=False, parse_int=lambda digits: int(digits) if len(digits) < 300 else 0)
+    except RecursionError:
+        raise _unreadable("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        if any(line.startswith("<<<<<<< ") for line in text.splitlines()):
+            raise _unreadable(LOOKS[b"<<<<<<<"]) from None
+        if text.lstrip()[:1] not in "{[":
+            raise _unreadable("it holds other text than a notebook's JSON") from None
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+            raise _unreadable("it breaks off in the middle, so the upload was not complete; hand in again") from None
+        raise _unreadable(f"its JSON is broken in line {error.lineno}") from None
+
+
+def _found_cells(notebook: object) -> list:
+    """Cells as they stand in a file: since version 4 of the format in one list, before that in worksheets."""
+    if not isinstance(notebook, dict):
+        raise _unreadable("it is JSON of another kind")
+    if isinstance(notebook.get("cells"), list):
+        return notebook["cells"]
+    sheets = notebook.get("worksheets")
+    if not isinstance(sheets, list):
+        raise _unreadable("it is JSON of another kind, without cells")
+    found = [sheet.get("cells") for sheet in sheets if isinstance(sheet, dict)]
+    return [cell for cells in found if isinstance(cells, list) for cell in cells]
+
+
+def _cell(cell: dict) -> Cell:
+    metadata, outputs, attachments = cell.get("metadata"), cell.get("outputs"), cell.get("attachments")
+    metadata = metadata if isinstance(metadata, dict) else {}
     own = metadata.get("nbgrader")
     name = own.get("grade_id") if isinstance(own, dict) else None
-    attachments = cell.get("attachments")
-    made = Cell(
+    return Cell(
         cell_type=cell["cell_type"] if cell["cell_type"] in ("code", "markdown") else "raw",
-        source=_text(source),
-        id=str(metadata.get("id") or cell.get("id", "")),  # Colab moves the id
+        source=_text(_source(cell)),
+        id=_text(metadata.get("id") or cell.get("id", "")),  # Colab moves the id
         grade_id=name if isinstance(name, str) else None,
-        outputs=[output for output in cell.get("outputs", ()) if isinstance(output, dict)],
+        outputs=[output for output in outputs if isinstance(output, dict)] if isinstance(outputs, list) else [],
         attachments=attachments if isinstance(attachments, dict) else {},
     )
-    if "\0" in made.source:
-        raise ValueError("a null character")
-    return made
+
+
+def _source(cell: dict) -> object:
+    """Code or text of a cell; code was called input before version 4 of the format."""
+    source = cell.get("source", cell.get("input"))
+    return "" if source is None else source
+
+
+def _holds_null(cell: dict) -> bool:
+    return "\0" in "".join(map(str, source) if isinstance(source := _source(cell), list) else str(source))
+
+
+def _is_file(handle: int) -> bool:
+    return stat.S_ISREG(os.fstat(handle).st_mode)
 
 
 def graft(assignment: Assignment, submitted: list[Cell]) -> tuple[NotebookNode, list[str]]:
@@ -119,36 +225,34 @@ def graft(assignment: Assignment, submitted: list[Cell]) -> tuple[NotebookNode, 
 
     Every cell's metadata is ours. Autograded cells hold their hidden tests; each answer keeps the outputs that were handed in.
     """
-    places, notes = _match(assignment, submitted)
+    found = match(assignment, submitted)
+    notes = [*getattr(submitted, "notes", ()), *found.notes]
     ours, room = deepcopy(assignment.release), Room.of_notebook()
     ours.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
-    taken = {place: cell for cell, place in places.items()}
-    following: dict[int, list[Cell]] = {}
-    last = -1
-    for cell in submitted:
-        last = places.get(cell, last)
-        if cell not in places and cell.source.strip():
-            following.setdefault(last, []).append(cell)
-    cells = [_extra(cell, room) for cell in following.get(-1, ())]
+    following = _following(found, submitted)
+    cells = [_extra(cell, found, room) for cell in following.get(-1, ())]
     changed, cut = [], [cell for cell in submitted if cell.cell_type != "code" and len(cell.source) > PROSE_LIMIT]
     for place, cell in enumerate(ours.cells):
-        name = cell.metadata.get("nbgrader", {}).get("grade_id")
-        theirs = taken.get(place)
+        name = _name(cell)
+        theirs = found.cells.get(place)
         if name in assignment.answers and theirs is not None:
             if theirs.source != cell.source:
-                cell.source = prose(theirs.source) if cell.cell_type == "markdown" else theirs.source
+                cell.source = prose(theirs.source) if cell.cell_type == "markdown" else found.sources.get(theirs, theirs.source)
             _take_shown(cell, theirs, room)
+        elif place in found.together:
+            cell.source = f"# This answer stands in the cell of {_name(ours.cells[found.together[place]])}."
+            notes.append(f"{name} stands in the cell of {_name(ours.cells[found.together[place]])}")
         elif name in assignment.answers:
             notes.append(f"{name} is missing")
         elif theirs is not None:
-            if theirs.source.strip() != cell.source.strip():
+            if plain(theirs.source).strip() != plain(cell.source).strip():
                 changed.append(name or cell.id)
             if name not in assignment.tests:
                 _take_shown(cell, theirs, room)
         if name in assignment.tests:
             cell.source = assignment.tests[name]
         cells.append(cell)
-        cells += [_extra(cell, room) for cell in following.get(place, ())]
+        cells += [_extra(cell, found, room) for cell in following.get(place, ())]
     if cut:
         notes.append(f"text is cut after {PROSE_LIMIT:,} characters in {len(cut)} cell{'s' if len(cut) > 1 else ''}")
     if room.overflowed:
@@ -159,49 +263,36 @@ def graft(assignment: Assignment, submitted: list[Cell]) -> tuple[NotebookNode, 
     return ours, notes
 
 
-def _match(assignment: Assignment, submitted: list[Cell]) -> tuple[dict[Cell, int], list[str]]:
-    """For each submitted cell that stands for a released one, the place of that in the release."""
-    release, notes = assignment.release.cells, []
-    names = {name: place for place, cell in enumerate(release) if (name := _name(cell))}
-    ids = {cell.id: place for place, cell in enumerate(release)}
-    claims = {cell: names[cell.grade_id] for cell in submitted if cell.grade_id in names}
+def _following(found: Match, submitted: list[Cell]) -> dict[int, list[Cell]]:
+    """Cells that the student added, by the place below which they go; -1 is the top.
+
+    They follow the cell that they followed. Where cells were moved they stand above the one that they stood above, so that a
+    helper still comes before the answer that calls it.
+    """
+    places = {cell: place for place, cell in found.cells.items()}
+    following: dict[int, list[Cell]] = {}
+    waiting: list[Cell] = []
+    last = -1
     for cell in submitted:
-        if cell not in claims and cell.id in ids and ids[cell.id] not in claims.values():
-            claims[cell] = ids[cell.id]
-    # Of several copies the last one counts, as it does when a notebook runs from top to bottom.
-    places = {cell: place for place, cell in {place: cell for cell, place in claims.items()}.items()}
-    if copies := len(claims) - len(places):
-        notes.append(f"{copies} more copies of given cells: the last of each counts")
-    lost = [place for place, cell in enumerate(release) if _name(cell) in assignment.answers and place not in places.values()]
-    found = _by_place(release, submitted, lost, claims)
-    if found:
-        notes.append(f"metadata was lost, found by place: {', '.join(_name(release[place]) for place in found.values())}")
-    return places | found, notes
+        if cell in places:
+            following.setdefault(min(last, places[cell] - 1), []).extend(waiting)
+            waiting, last = [], places[cell]
+        elif cell not in found.dropped and found.sources.get(cell, cell.source).strip():
+            waiting.append(cell)
+    following.setdefault(last, []).extend(waiting)
+    return following
 
 
 def _name(cell: NotebookNode) -> str | None:
     return cell.metadata.get("nbgrader", {}).get("grade_id")
 
 
-def _by_place(release: list[NotebookNode], theirs: list[Cell], lost: list[int], taken: dict[Cell, int]) -> dict[Cell, int]:
-    """Answers whose names are lost: cells that stand between the same unchanged cells, in their order."""
-    before, after = ([cell.source.strip() for cell in cells] for cells in (release, theirs))
-    found = {}
-    for _, first, end, their_first, their_end in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        offered = [cell for cell in theirs[their_first:their_end] if cell not in taken]
-        for place in range(first, end):
-            fitting = [cell for cell in offered if cell.cell_type == release[place].cell_type]
-            if place in lost and fitting:
-                found[fitting[0]] = place
-                offered = offered[offered.index(fitting[0]) + 1 :]
-    return found
-
-
-def _extra(theirs: Cell, room: "Room") -> NotebookNode:
+def _extra(theirs: Cell, found: Match, room: "Room") -> NotebookNode:
+    source = found.sources.get(theirs, theirs.source)
     if theirs.cell_type == "code":
-        cell = nbformat.v4.new_code_cell(theirs.source, metadata={"course_grade": {"name": "an added cell"}})
+        cell = nbformat.v4.new_code_cell(source, metadata={"course_grade": {"name": "an added cell"}})
     else:
-        cell = nbformat.v4.new_markdown_cell(prose(theirs.source))
+        cell = nbformat.v4.new_markdown_cell(prose(source))
     _take_shown(cell, theirs, room)
     return cell
 
@@ -312,9 +403,9 @@ def defuse(outputs: Iterable[dict], room: Room) -> Iterator[NotebookNode]:
 
 
 def _text(value: object) -> str:
-    """Text that can be written to a file: JSON may hold halves of characters."""
+    """Text that can be written anywhere: JSON may hold halves of characters, and null characters."""
     text = "".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def _pictures(bundle: dict, room: Room) -> dict[str, str]:
