@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from course_utils import valid
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -32,11 +34,12 @@ class Report:
 
     Attributes:
         rows: a dict per split: ``samples``; ``unique`` samples; ``lowest`` and ``highest`` value, ``mean`` and ``std`` of all
-            values; ``smallest class`` and ``largest class``, samples of the rarest and of the most frequent class; and for
-            each other split ``in <name>``, the number of samples that it holds too.
+            finite values (NaN where there is none); ``smallest class`` and ``largest class``, samples of the rarest and of the
+            most frequent class; and for each other split ``in <name>``, the number of samples that it holds too.
         findings: what is suspicious, a sentence each; empty when nothing is.
         images: per split of images, uint8 ``(n, C, H, W)``: the first sample of each class (without labels: the first ten), its
-            split's range of values stretched to 0..255. What no count can see, such as mirrored letters, an eye sees here.
+            split's range of finite values stretched to 0..255, NaN in black. What no count can see, such as mirrored letters,
+            an eye sees here.
     """
 
     rows: dict[str, dict[str, float]]
@@ -58,11 +61,13 @@ def audit(**splits: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tensor | Non
 
     Images are compared up to brightness, contrast and mirroring, so that a transform that was forgotten in one split does not
     hide that two splits share samples; anything else that changes an image (crops, mixing) does hide it, so leave it out.
-    Tables are compared value by value.
+    Tables are compared value by value, and so are images of one value only and images with NaN or infinity. A sample without
+    any finite value equals no other.
 
     Args:
         splits: by name, each a loader of batches ``(x, y)``, read once, or a pair of whole tensors: ``x`` ``(N, ...)`` and
-            class indices ``y`` ``(N,)``. Classes are not counted for targets of another kind, or where a pair has ``None``.
+            class indices ``y`` ``(N,)``, integers of any width or booleans. Classes are not counted for targets of another
+            kind, or where a pair has ``None``.
 
     Returns:
         `Report`. The first split is the one that the others' values are compared with.
@@ -109,28 +114,52 @@ def _read(name: str, split: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tens
             raise ValueError(f"split {name} is empty: its loader gives no batch.")
         x, y = (torch.cat(part) for part in zip(*batches, strict=True))
     x = x.detach().cpu()
+    if x.is_complex():
+        raise ValueError(f"split {name} has inputs of {x.dtype}; audit looks at real numbers.")
     if len(x) == 0:
         raise ValueError(f"split {name} is empty: give every split at least one sample.")
     if y is not None and len(y) != len(x):
         raise ValueError(f"split {name} has {len(x)} inputs and {len(y)} targets; it needs one target for each input.")
-    labels = y.cpu() if y is not None and y.ndim == 1 and not y.is_floating_point() else None
+    labels = valid.class_indices(y.cpu()) if y is not None and y.ndim == 1 and not y.is_floating_point() else None
     counts = dict(sorted(Counter(labels.tolist()).items())) if labels is not None else {}
-    return _Split(x, labels, _content(x), counts)
+    return _Split(x, labels, _content(name, x), counts)
 
 
-def _content(x: Tensor) -> list[bytes]:
+def _content(name: str, x: Tensor) -> list[bytes]:
     """One key per sample, the same for samples that count as the same."""
-    if x.ndim < 4:
-        return [row.tobytes() for row in x.reshape(len(x), -1).contiguous().numpy()]
-    values = x.flatten(1).double()
+    rows = x.reshape(len(x), -1)
+    keys = _of_images(rows.double() + 0.0, x.shape) if x.ndim >= 4 else _of_rows(rows)
+    for position in (~rows.isfinite().any(1)).nonzero().flatten().tolist():
+        keys[position] = f"{name} {position}".encode()  # nothing is known of it, also not that it equals another
+    return keys
+
+
+def _of_rows(rows: Tensor) -> list[bytes]:
+    values = rows.double() + 0.0 if rows.is_floating_point() else rows.long()  # of one width, and -0.0 is 0.0
+    return [row.tobytes() for row in values.numpy()]
+
+
+def _of_images(values: Tensor, shape: torch.Size) -> list[bytes]:
     low, high = values.aminmax(dim=1, keepdim=True)
-    grey = ((values - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8).view(x.shape)
-    pairs = zip(grey.numpy(), grey.flip(-1).numpy(), strict=True)
+    spread = high - low
+    stretched = spread.isfinite() & (spread > 0)  # else there is nothing to stretch, or no way to
+    shares = ((values - low) / spread.where(stretched, 1)).nan_to_num().clamp(0, 1)
+    keys = _up_to_mirroring((shares * 255).round().to(torch.uint8).view(shape))
+    others = (~stretched).flatten().nonzero().flatten()
+    for position, key in zip(others.tolist(), _up_to_mirroring(values.view(shape)[others]), strict=True):
+        keys[position] = key
+    return keys
+
+
+def _up_to_mirroring(images: Tensor) -> list[bytes]:
+    pairs = zip(images.numpy(), images.flip(-1).numpy(), strict=True)
     return [min(image.tobytes(), mirrored.tobytes()) for image, mirrored in pairs]
 
 
 def _describe(part: _Split) -> dict[str, float]:
     values = part.x.double()
+    values = values[values.isfinite()]
+    values = values if len(values) else torch.full((1,), torch.nan, dtype=torch.float64)
     row = {"samples": len(part.x), "unique": len(set(part.content))}
     row |= {"lowest": values.min().item(), "highest": values.max().item()}
     row |= {"mean": values.mean().item(), "std": values.std(correction=0).item()}
@@ -140,8 +169,8 @@ def _describe(part: _Split) -> dict[str, float]:
 
 
 def _alone(name: str, part: _Split, row: dict[str, float]) -> Iterable[str]:
-    if not bool(part.x.isfinite().all()):
-        yield f"{name} has values that are not finite: fill or drop them."
+    if broken := int((~part.x.isfinite()).reshape(len(part.x), -1).any(1).sum()):
+        yield f"{name} has values that are not finite: fill or drop them. They stand in {broken:,} of its samples."
     if row["unique"] < row["samples"]:
         yield f"{name} has {row['samples']:,} samples, but only {row['unique']:,} different ones."
     if part.counts and row["largest class"] > _UNEVEN * row["smallest class"]:
@@ -153,7 +182,9 @@ def _alone(name: str, part: _Split, row: dict[str, float]) -> Iterable[str]:
 def _values_apart(first: str, second: str, parts: dict[str, _Split], rows: dict[str, dict[str, float]]) -> Iterable[str]:
     """Compare the typical sample of two splits by its mean and its standard deviation."""
     for measure in (lambda x: x.mean(1), lambda x: x.std(1, correction=0)):
-        one, two = (measure(parts[name].x.flatten(1).double()) for name in (first, second))
+        one, two = (measure(_whole_rows(parts[name].x)) for name in (first, second))
+        if len(one) == 0 or len(two) == 0:
+            return
         spread = ((one.var(correction=0) + two.var(correction=0)) / 2).sqrt().clamp(min=1e-6 * one.abs().max())
         chance = (1 / len(one) + 1 / len(two)) ** 0.5
         if (one.mean() - two.mean()).abs() > max(_FAR, _CERTAIN * chance) * spread:
@@ -163,6 +194,12 @@ def _values_apart(first: str, second: str, parts: dict[str, _Split], rows: dict[
             return
 
 
+def _whole_rows(x: Tensor) -> Tensor:
+    """The samples whose values are all finite, flat."""
+    rows = x.reshape(len(x), -1).double()
+    return rows[rows.isfinite().all(1)]
+
+
 def _range(row: dict[str, float]) -> str:
     return f"from {row['lowest']:.3g} to {row['highest']:.3g}, mean {row['mean']:.3g}, std {row['std']:.3g}"
 
@@ -170,5 +207,8 @@ def _range(row: dict[str, float]) -> str:
 def _pictures(part: _Split) -> Tensor:
     first = [int((part.y == label).nonzero()[0]) for label in part.counts]
     shown = part.x[first or slice(_SHOWN)]
-    low, high = part.x.double().aminmax()
-    return ((shown.double() - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)
+    values = part.x.double()
+    values = values[values.isfinite()]
+    low, high = values.aminmax() if len(values) else (0.0, 0.0)
+    shares = (shown.double() - low) / max(float(high - low), 1e-300)
+    return (shares.nan_to_num(nan=0).clamp(0, 1) * 255).round().to(torch.uint8)

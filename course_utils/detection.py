@@ -5,7 +5,7 @@ Built in lesson 05. The protocol is COCO's with ``area=all`` and at most 100 det
 pixels whose edges are numbers: a box from 2 to 5 is 3 wide, not 4. A box without area is allowed and overlaps nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from course_utils import valid
 
 Format = Literal["xyxy", "xywh", "cxcywh"]
 Interpolation = Literal["coco", "voc11", "all"]
@@ -77,13 +79,13 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, format: Format = "xyxy") -> Tensor:
     >>> box_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 5.0, 5.0]]))
     tensor([[0.3333, 0.0000]])
     """
-    pair = [convert_boxes(boxes, format, "xyxy") for boxes in (boxes1, boxes2)]
-    pair = [boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float() for boxes in pair]
+    pair = [boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float() for boxes in (boxes1, boxes2)]
+    pair = [convert_boxes(boxes, format, "xyxy") for boxes in pair]
     for boxes in pair:
         if boxes.ndim != 2:
             raise ValueError(f"boxes have shape {tuple(boxes.shape)}; box_iou needs (N, 4) and (M, 4).")
         _need_boxes(boxes)
-    return _iou(pair[0][:, None], pair[1][None])
+    return _iou_for(*pair)(pair[0][:, None], pair[1][None])
 
 
 def _iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -99,6 +101,32 @@ def _iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     return intersection.div_(union)
 
 
+def _iou_for(*groups: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The fast way to compute IoU where areas of these boxes ``(N, 4)`` stay in the range of floats, else the careful one."""
+    for boxes in groups:
+        sides = boxes[:, 2:] - boxes[:, :2]
+        limit = torch.finfo(boxes.dtype).max ** 0.45
+        if not bool(((sides == 0) | ((sides > 1 / limit) & (sides < limit))).all()):
+            return _iou_by_side
+    return _iou
+
+
+def _iou_by_side(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """IoU of boxes of any size: sides in units of the longer one of the two, so that no area leaves the range of floats."""
+    kind = torch.promote_types(boxes1.dtype, boxes2.dtype)
+    boxes1, boxes2 = boxes1.double(), boxes2.double()
+    shares = []
+    for low, high in ((0, 2), (1, 3)):
+        # Quarters: the distance of two numbers may be twice the largest float.
+        one, other = ((boxes[..., low] / 4, boxes[..., high] / 4) for boxes in (boxes1, boxes2))
+        common = (torch.minimum(one[1], other[1]) - torch.maximum(one[0], other[0])).clamp(min=0)
+        sides = one[1] - one[0], other[1] - other[0]
+        longer = torch.maximum(*sides).clamp(min=torch.finfo(common.dtype).tiny)
+        shares.append([part / longer for part in (common, *sides)])
+    common, one, other = (width * height for width, height in zip(*shares, strict=True))
+    return (common / (one + other - common).clamp(min=torch.finfo(common.dtype).tiny)).to(kind)
+
+
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> Tensor:
     """Non-maximum suppression: keep the best box, drop those that overlap it by more than the threshold, and so on.
 
@@ -109,7 +137,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | No
         boxes: ``(N, 4)`` corners.
         scores: ``(N,)``; of equal scores the first box goes first.
         iou_threshold: 0..1; a box goes when its IoU with a kept one is *above* it.
-        labels: ``(N,)``; when given, a box suppresses only boxes with its own label.
+        labels: numbers of any kind ``(N,)``; when given, a box suppresses only boxes with its own label.
 
     Returns:
         Positions of the boxes kept, int64, by falling score.
@@ -120,8 +148,11 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | No
     >>> nms(torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 5], [9, 9, 12, 12]]), torch.tensor([0.8, 0.9, 0.5]), 0.5).tolist()
     [1, 2]
     """
-    if not 0 <= iou_threshold <= 1:
-        raise ValueError(f"iou_threshold is {iou_threshold}; an IoU lies between 0 and 1.")
+    iou_threshold = valid.share(iou_threshold, "iou_threshold", "an IoU")
+    if labels is not None and labels.shape != (len(boxes),):
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)}; there are {len(boxes)} boxes, so it must be ({len(boxes)},)."
+        )
     _need_scores(scores, len(boxes))
     order = scores.argsort(descending=True, stable=True)
     overlaps = box_iou(boxes[order], boxes[order]).double() > iou_threshold  # double: the threshold must not be rounded
@@ -149,13 +180,15 @@ def match(iou: Tensor, scores: Tensor, iou_threshold: float = 0.5) -> Tensor:
         ``(N,)`` int64: the position of the matched ground truth, or -1 for a false positive.
 
     Raises:
-        ValueError: shapes that do not fit, a threshold outside 0..1, or a score that is NaN.
+        ValueError: shapes that do not fit, an IoU or a threshold outside 0..1, or a score that is NaN.
 
     >>> match(torch.tensor([[0.9], [0.8]]), torch.tensor([0.6, 0.7])).tolist()
     [-1, 0]
     """
     if iou.ndim != 2:
         raise ValueError(f"iou has shape {tuple(iou.shape)}; it must be (detections, ground truths).")
+    if not bool(((iou >= 0) & (iou <= 1)).all()):
+        raise ValueError("an IoU is not in 0..1: match needs the overlaps that box_iou gives.")
     _need_scores(scores, len(iou))
     thresholds = _thresholds([iou_threshold], iou.device)
     rank = torch.empty_like(scores, dtype=torch.int64)
@@ -211,9 +244,9 @@ def precision_recall(hits: Tensor, scores: Tensor, num_truths: int) -> tuple[Ten
     >>> precision.tolist()[:2], recall.tolist()
     ([1.0, 0.5], [0.25, 0.25, 0.5])
     """
-    if num_truths < 1:
-        raise ValueError(f"num_truths is {num_truths}; without ground truth there is no recall.")
+    num_truths = valid.whole_number(num_truths, "num_truths", 1)
     _need_scores(scores, hits.shape[-1] if hits.ndim else -1)
+    hits = valid.yes_or_no(hits, "hits", "True for a true positive and False for a false one")
     order = scores.argsort(descending=True, stable=True)
     true_positives = hits[..., order].double().cumsum(-1)
     most = int(true_positives.max()) if hits.numel() else 0
@@ -230,7 +263,7 @@ def average_precision(hits: Tensor, scores: Tensor, num_truths: int, *, interpol
 
     Args:
         hits, scores: see `precision_recall`; leading dimensions of ``hits`` (IoU thresholds, say) are kept.
-        num_truths: ground truths of the class in all images.
+        num_truths: ground truths of the class in all images, at least 0.
         interpolation: ``"coco"``, the mean over the 101 recalls 0, 0.01, ..., 1; ``"voc11"``, over the 11 recalls 0, 0.1, ...,
             1 (Pascal VOC until 2009); ``"all"``, the exact area (Pascal VOC from 2010).
 
@@ -246,7 +279,7 @@ def average_precision(hits: Tensor, scores: Tensor, num_truths: int, *, interpol
     """
     if interpolation not in ("coco", "voc11", "all"):
         raise ValueError(f"interpolation is {interpolation!r}; it must be 'coco', 'voc11' or 'all'.")
-    if num_truths == 0:
+    if valid.whole_number(num_truths, "num_truths", 0) == 0:
         return torch.full(hits.shape[:-1], torch.nan, dtype=torch.float64, device=hits.device)
     precision, recall = precision_recall(hits, scores, num_truths)
     # Beyond the last recall precision is 0; the padding also serves a class without detections.
@@ -298,6 +331,7 @@ class DetectionScores:
         Raises:
             ValueError: that threshold was not evaluated.
         """
+        iou_threshold = valid.share(iou_threshold, "iou_threshold", "an IoU")
         distances = [abs(iou_threshold - threshold) for threshold in self.iou_thresholds]
         nearest = int(np.argmin(distances))
         if distances[nearest] > 1e-9:
@@ -319,11 +353,12 @@ def evaluate_detections(
     with them their detections. Needs memory for each pair of a detection and a ground truth of its image and class.
 
     Args:
-        predictions: per image, ``boxes`` ``(N, 4)`` corners, ``scores`` ``(N,)`` and integer ``labels`` ``(N,)``; what
-            torchvision's detectors return. Of equal scores the earlier image, then the earlier box, goes first.
+        predictions: per image, ``boxes`` ``(N, 4)`` corners, ``scores`` ``(N,)`` and ``labels`` ``(N,)``, integers of any width
+            or booleans; what torchvision's detectors return. Of equal scores the earlier image, then the earlier box, goes
+            first. All is computed on the device of the first image's boxes.
         targets: per image, ``boxes`` ``(M, 4)`` and ``labels`` ``(M,)``; ``(0, 4)`` and ``(0,)`` where there is no object.
         iou_thresholds: 0..1 each.
-        max_detections: per image and class, the surest ones; further ones are not looked at.
+        max_detections: at least 1; per image and class, the surest ones; further ones are not looked at.
         interpolation: see `average_precision`.
 
     Raises:
@@ -338,10 +373,10 @@ def evaluate_detections(
     """
     if len(predictions) != len(targets):
         raise ValueError(f"{len(predictions)} predictions for {len(targets)} targets; give one of each per image.")
-    if max_detections < 1:
-        raise ValueError(f"max_detections is {max_detections}; it must be at least 1.")
-    image, boxes, labels, scores = _collect(predictions, "predictions", scored=True)
-    truth_image, truth_boxes, truth_labels, _ = _collect(targets, "targets", scored=False)
+    max_detections = valid.whole_number(max_detections, "max_detections", 1)
+    device = predictions[0]["boxes"].device if len(predictions) and "boxes" in predictions[0] else torch.device("cpu")
+    image, boxes, labels, scores = _collect(predictions, "predictions", device, scored=True)
+    truth_image, truth_boxes, truth_labels, _ = _collect(targets, "targets", device, scored=False)
     thresholds = _thresholds(iou_thresholds, boxes.device)
     classes, truth_class = truth_labels.unique(return_inverse=True)
 
@@ -362,7 +397,7 @@ def evaluate_detections(
     detection = torch.arange(len(group), device=group.device).repeat_interleave(offered)
     place = torch.arange(len(detection), device=group.device) - _starts(offered).repeat_interleave(offered)
     truth = truth_order[_starts(truth_sizes)[group][detection] + place]
-    iou = _iou(boxes[detection], truth_boxes[truth])
+    iou = _iou_for(boxes, truth_boxes)(boxes[detection], truth_boxes[truth])
     near = iou >= thresholds.min()
     detection, truth, iou = detection[near], truth[near], iou[near]
     hits = _match(rank[detection], detection, truth, iou, thresholds, len(group), len(truth_group)) >= 0
@@ -381,7 +416,7 @@ def _starts(sizes: Tensor) -> Tensor:
 
 
 def _collect(
-    images: Sequence[Mapping[str, Tensor]], what: str, *, scored: bool
+    images: Sequence[Mapping[str, Tensor]], what: str, device: torch.device, *, scored: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Image number, box, label and score of all boxes, one row each, after checks that name the image."""
     keys = ("boxes", "labels", "scores") if scored else ("boxes", "labels")
@@ -393,12 +428,15 @@ def _collect(
         if parts["boxes"].shape != (count, 4) or any(parts[key].shape != (count,) for key in keys[1:]):
             shapes = ", ".join(f"{key} {tuple(parts[key].shape)}" for key in keys)
             raise ValueError(f"{what}[{number}] has {shapes}; expected boxes (N, 4) and one entry per box in the others.")
-        if parts["labels"].is_floating_point() and count:
+        if count and (parts["labels"].is_floating_point() or parts["labels"].is_complex()):
             raise ValueError(f"{what}[{number}]: labels are {parts['labels'].dtype}; they must be whole numbers.")
     sizes = torch.tensor([len(parts["boxes"]) for parts in images], dtype=torch.int64)
-    joined = {key: [parts[key].detach() for parts in images] for key in keys}
-    joined = {key: torch.cat(parts) if parts else torch.empty(0) for key, parts in joined.items()}
-    boxes = joined["boxes"].double().reshape(-1, 4)
+    kinds = {"boxes": torch.float64, "labels": torch.int64, "scores": torch.float64}
+    joined = {key: [parts[key].detach().to(device, kinds[key]) for parts in images] for key in keys}
+    joined = {
+        key: torch.cat(parts) if parts else torch.empty(0, dtype=kinds[key], device=device) for key, parts in joined.items()
+    }
+    boxes = joined["boxes"].reshape(-1, 4)
     image = torch.arange(len(images)).repeat_interleave(sizes).to(boxes.device)
     bad = ~(boxes.isfinite().all(1) & (boxes[:, 2:] >= boxes[:, :2]).all(1))
     if scored:
@@ -409,13 +447,15 @@ def _collect(
             f"{what}[{number}] has a box that is not finite or has a negative width or height, or a score that is NaN: "
             f"{boxes[bad][0].tolist()}. Boxes are (x1, y1, x2, y2); convert others with convert_boxes."
         )
-    return image, boxes, joined["labels"].long(), joined["scores"].double() if scored else None
+    return image, boxes, joined["labels"], joined.get("scores")
 
 
 def _thresholds(values: Sequence[float], device: torch.device) -> Tensor:
-    thresholds = torch.tensor(list(values), dtype=torch.float64, device=device)
-    if len(thresholds) == 0 or not bool(((thresholds >= 0) & (thresholds <= 1)).all()):
-        raise ValueError(f"IoU thresholds are {list(values)}; give at least one, each between 0 and 1.")
+    rule = f"IoU thresholds are {list(values)}; give at least one, each between 0 and 1"
+    if len(values) == 0:
+        raise ValueError(f"{rule}.")
+    numbers = [valid.number(value, f"iou_thresholds[{place}]", rule, 0, 1) for place, value in enumerate(values)]
+    thresholds = torch.tensor(numbers, dtype=torch.float64, device=device)
     return thresholds.clamp(max=1 - 1e-10)  # as COCO does: rounding must not part two equal boxes
 
 

@@ -1,4 +1,4 @@
-"""What arguments must be: class indices, numbers, probabilities, generators. One place, so that all take and refuse the same."""
+"""What arguments must be: class indices, numbers, probabilities. One place, so that all take and refuse the same."""
 
 import math
 import numbers

@@ -177,7 +177,8 @@ def focal_loss(logits: Tensor, y: Tensor, gamma: float, weight: Tensor | None = 
         logits: ``(B, K)``.
         y: class indices, integers of any width or booleans ``(B,)``, or probabilities ``(B, K)``; with those, each class's term
             is weighed by its own ``p``.
-        gamma: finite, at least 0. At 0 this is ``F.cross_entropy(logits, y, weight)``; above it, samples that are right count less.
+        gamma: finite, at least 0. At 0 this is ``F.cross_entropy(logits, y, weight)``; above it, samples that are right count
+            less.
         weight: of each class, ``(K,)``, as in ``F.cross_entropy``: numbers of any kind, finite and at least 0.
 
     Returns:
@@ -255,7 +256,7 @@ def _mean_one(weights: Tensor) -> Tensor:
 
 
 def _adjustment(counts: Tensor, tau: float) -> Callable[[Tensor], Tensor]:
-    """``tau * log(n / N)`` beside given logits: checked and brought to their device once, since at each step a GPU would stall."""
+    """``tau * log(n / N)`` for given logits: checked and brought to their device once, since at each step a GPU would stall."""
     counts = _counts(counts)
     log_shares = (counts / counts.sum()).log()
     brought: dict = {}

@@ -30,8 +30,10 @@ def as_probabilities(y: Tensor, num_classes: int) -> Tensor:
 
 
 def checked(y: Tensor, num_classes: int) -> Tensor:
-    """Class indices as int64, probabilities as they are: for functions that take both. Arguments and errors as for
-    `as_probabilities`."""
+    """Class indices as int64, probabilities as they are, for functions that take both.
+
+    Arguments and errors are as for `as_probabilities`.
+    """
     num_classes = valid.whole_number(num_classes, "num_classes", 2)
     if not isinstance(y, Tensor) or not y.is_floating_point():
         return valid.class_indices(y, num_classes, "targets", "(B,)")

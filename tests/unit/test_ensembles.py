@@ -48,7 +48,6 @@ def test_of_equal_votes_the_first_class_wins():
         (torch.rand(2, 4), None, r"float32.*logits.argmax\(2\)"),
         (torch.tensor([0, 1]), None, r"shape \(2,\)"),
         (torch.zeros(0, 4, dtype=torch.int64), None, r"\(0, 4\)"),
-        (torch.zeros(2, 3, dtype=torch.bool), None, "bool"),
         (torch.zeros(2, 3, dtype=torch.int64), torch.ones(3), "each of the 2 members one"),
         (torch.zeros(2, 3, dtype=torch.int64), torch.tensor([1.0, -1.0]), "at least 0"),
         (torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2), "not all 0"),
