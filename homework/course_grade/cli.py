@@ -1,15 +1,13 @@
 """The command `course-grade`."""
 
 import argparse
-import csv
+import contextlib
 import json
 import secrets
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
-import dateutil.parser
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 from tqdm import tqdm
@@ -17,19 +15,16 @@ from traitlets import TraitError
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-from course_grade import intake, job, sandbox
+from course_grade import inbox, intake, job, lists, match, names, sandbox
 from course_grade.assignment import Assignment, AssignmentError
 from course_grade.execute import SandboxExecute
 from course_grade.gradebook import Book, write
+from course_grade.inbox import Student
+from course_grade.lists import UsageError
 from course_grade.workers import Job, Workers, WorkersError, cores
 
 HOMEWORK = Path(__file__).resolve().parent.parent
-NAME_LIMIT = 120  # nbgrader keeps 128 characters
 UNSAFE = "--trust-all-notebooks-and-run-them-without-sandbox"
-
-
-class UsageError(ValueError):
-    """Something about the command is wrong; nothing was graded. The message says what to do."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit status: 0 when every student was graded, 1 when some have to be graded again, 2 when the command could not begin.
     """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # a name may hold letters that a terminal lacks
     try:
         return 1 if grade(parser().parse_args(arguments)) else 0
     except (UsageError, AssignmentError, sandbox.SandboxError, WorkersError) as error:
@@ -77,7 +75,7 @@ def grade(options: argparse.Namespace) -> list[str]:
         UsageError, AssignmentError, SandboxError, WorkersError: nothing was graded, for the reason in the message.
     """
     if not options.inbox.is_dir():
-        raise UsageError(f"{options.inbox} is no folder. Give the folder that holds <student>.ipynb.")
+        raise UsageError(f"{options.inbox} is no folder. Give the folder that holds <student>.ipynb; a zip goes into a folder.")
     if options.jobs < 1:
         raise UsageError(f"--jobs is {options.jobs}; give how many notebooks to run at once, 1 or more.")
     config = read_config(options.course / "nbgrader_config.py")
@@ -91,64 +89,71 @@ def grade(options: argparse.Namespace) -> list[str]:
     elif options.scheduler is None:
         sandbox.require()
     settings = read_settings(config, options.profile)
-    timestamps = read_columns(options.timestamps, "student", "timestamp") if options.timestamps else {}
-    due = moment(options.due) if options.due else None
-    handed_in = {student: moment(when) for student, when in timestamps.items()}
-    students = find_students(options.inbox, read_columns(options.roster, "student") if options.roster else {})
+    due = lists.moment(options.due) if options.due else None
+    roster, odd = lists.read_roster(options.roster) if options.roster else ([], [])
+    times, odd_times = lists.read_times(options.timestamps) if options.timestamps else (lists.Times(), [])
+    students, nobodys = inbox.find(options.inbox, roster, lambda content: is_homework(assignment, content), name)
     if not students:
-        raise UsageError(f"{options.inbox} holds no <student>.ipynb.")
+        raise UsageError(f"{options.inbox} holds no <student>.ipynb{f', but {shortened(nobodys)}' if nobodys else ''}.")
+    tell([*odd, *odd_times])
+    if nobodys:
+        tell([f"not graded, since nobody's notebook: {shortened(nobodys)}"])
+    if unknown := [student.shown for student in students if roster and not student.known]:
+        tell([f"not on the roster, graded all the same: {', '.join(unknown)}"])
+    tell(set_times(students, times))
     sandbox.tidy()
     with open_book(options, assignment, config) as book:
         book.prepare(due)
+        adopt_keys(students, book.students())
         seed = seed_of(options.out, assignment, options.fresh)
         plan = job.Plan(assignment, seed=seed, settings=settings, sandboxed=not options.unsafe)
-        waiting = {student: path for student, path in students.items() if not is_done(book, plan, student, path)}
-        failed = grade_all(options, plan, book, waiting, handed_in) if waiting else []
-        for student in students.keys() - waiting.keys():  # what has changed since the last run: a time, a grade given by hand
-            book.set_time(student, handed_in.get(student))
-            book.feedback(student)
-        table = book.write_table()
+        waiting = [student for student in students if not is_done(book, plan, student)]
+        failed = grade_all(options, plan, book, waiting) if waiting else []
+        for student in students:  # what has changed since the last run: a time, a grade given by hand
+            if student not in waiting:
+                book.set_time(student.key, student.handed_in)
+                book.feedback(student.key)
+        table = book.write_table({student.key: student for student in students})
         book.write_formgrader_config()
     count = len(students) - len(failed)
     print(f"{count} of {len(students)} students graded, {len(waiting) - len(failed)} of them now: {table}")
     return failed
 
 
-def grade_all(
-    options: argparse.Namespace, plan: job.Plan, book: Book, waiting: dict[str, Path | None], handed_in: dict[str, datetime]
-) -> list[str]:
+def grade_all(options: argparse.Namespace, plan: job.Plan, book: Book, waiting: list[Student]) -> list[str]:
     """Grade students and save what comes; returns those for whom grading itself failed."""
     failed, digests = [], {}
+    students = {student.key: student for student in waiting}
 
-    def save(student: str, result: object) -> None:
+    def save(key: str, result: object) -> None:
         if isinstance(result, job.Result):
-            book.save(student, result, digests[student], handed_in.get(student))
+            book.save(key, result, digests[key], students[key].handed_in)
         elif isinstance(result, intake.IntakeError):
-            book.save_nothing(student, str(result), digests[student])
+            book.save_nothing(key, str(result), digests[key])
         else:
-            failed.append(student)
-            book.save_nothing(student, f"not graded, run the command again: {first_line(result)}", "")
-        book.feedback(student)
+            failed.append(key)
+            book.save_nothing(key, f"not graded, run the command again: {first_line(result)}", "")
+        book.feedback(key)
         bar.update()
 
     def jobs() -> Iterator[Job]:
-        for student, path in waiting.items():
+        for key, student in students.items():
             try:
-                content = read(path)
+                content = student.read()
             except intake.IntakeError as error:
-                digests[student] = digest_of(plan, str(error).encode())
-                save(student, error)
+                digests[key] = digest_of(plan, str(error).encode())
+                save(key, error)
             else:
-                digests[student] = digest_of(plan, content)
-                yield student, job.grade, (solved, content)
+                digests[key] = digest_of(plan, content)
+                yield key, job.grade, (solved, content)
 
     with Workers(options.jobs, options.scheduler) as workers:
         ((_, solved),) = workers.run([("solution", job.solve, (plan,))])
         if isinstance(solved, Exception):
             raise solved
         with tqdm(total=len(waiting), unit="notebook", desc="grading", file=sys.stderr) as bar:
-            for student, result in workers.run(jobs()):
-                save(student, result)
+            for key, result in workers.run(jobs()):
+                save(key, result)
     sandbox.tidy()
     return failed
 
@@ -193,66 +198,44 @@ def read_settings(config: Config, profile: str) -> dict:
     return settings
 
 
-def read_columns(path: Path, key: str, value: str | None = None) -> dict[str, str]:
-    """A column, or two, of a CSV file; a list of one column needs no heading.
-
-    Raises:
-        UsageError: the file or a column is missing, or what stands in column ``key`` can be no student.
-    """
+def is_homework(assignment: Assignment, content: bytes) -> bool:
+    """Whether a file looks like a notebook of this homework."""
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read: {first_line(error)}") from error
-    rows = [row for row in rows if any(row)]
-    head = rows[0] if rows else []
-    if value is None and key not in head and len(head) == 1:
-        rows.insert(0, [key])
-    elif missing := [name for name in (key, value) if name is not None and name not in head]:
-        raise UsageError(f"{path} has no column {missing[0]!r}.")
-    columns = [rows[0].index(name) for name in (key, value or key)]
-    found = {}
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(rows[0]):
-            raise UsageError(f"{path}, row {number}: {len(row)} columns instead of {len(rows[0])}.")
-        name, content = (row[column].strip() for column in columns)
-        if name != student_name(name) or name.startswith(".") or not name:
-            raise UsageError(f"{path}, row {number}: {name!r} is no name of a student.")
-        found[name] = content
-    return found
+        return match.resemblance(assignment, intake.parse(content)) > 0.25
+    except intake.IntakeError:
+        return False
 
 
-def student_name(name: str) -> str:
-    """A name that can be a folder and a key of the gradebook, and is text in pages: formgrader takes it for HTML."""
-    return "".join(letter if letter.isprintable() and letter not in '/\\<>"&' else "_" for letter in name)[:NAME_LIMIT]
+def set_times(students: list[Student], times: lists.Times) -> list[str]:
+    """Note when students handed in; returns what is odd, in words."""
+    known = set()
+    for student in students:
+        for folded in dict.fromkeys((names.fold(student.name), names.fold(student.key))):
+            if folded in times.shown and folded not in known:
+                known.add(folded)
+                student.handed_in = times.moments.get(folded)
+                student.notes += [times.notes[folded]] if folded in times.notes else []
+    unknown = [shown for folded, shown in times.shown.items() if folded not in known]
+    return [f"times of students who are not found: {shortened(unknown)}"] if unknown else []
 
 
-def moment(text: str) -> datetime:
-    """A time as nbgrader keeps it, in UTC; without an offset it is this machine's time.
-
-    nbgrader's own parser reads +0900 as 900 seconds.
-
-    Raises:
-        UsageError: no time.
-    """
-    try:
-        return dateutil.parser.parse(text).astimezone(UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"{text!r} is no time: write it as in '2026-12-01 18:00 +0900'.") from error
+def adopt_keys(students: list[Student], kept: list[str]) -> None:
+    """Let students keep the keys under which an earlier run has graded them, though their names are spelled otherwise now."""
+    earlier = {names.fold(key): key for key in kept}
+    for student in students:
+        student.key = earlier.get(names.fold(student.key), student.key)
 
 
-def find_students(inbox: Path, roster: dict[str, str]) -> dict[str, Path | None]:
-    """Students by name, with their files; those of the roster that handed in nothing have none. Hidden files are left out."""
-    found: dict[str, Path | None] = {}
-    for path in sorted(inbox.glob("*.ipynb")):
-        if not path.name.startswith("."):
-            # A file name is a student's too: it must not stop the others.
-            name = student_name(path.stem)
-            while name in found:
-                name += "_"
-            found[name] = path
-    if unknown := sorted(found.keys() - roster.keys()) if roster else []:
-        print(f"course-grade: not on the roster, graded all the same: {', '.join(unknown)}", file=sys.stderr)
-    return dict(sorted({**dict.fromkeys(roster), **found}.items()))
+def tell(lines: list[str]) -> None:
+    """Say on the terminal what an instructor should know."""
+    for line in lines:
+        print(f"course-grade: {line}", file=sys.stderr)
+
+
+def shortened(labels: list[str]) -> str:
+    """Up to ten names, and how many more there are."""
+    more = [f"and {len(labels) - 10} more"] if len(labels) > 10 else []
+    return ", ".join([*labels[:10], *more])
 
 
 def open_book(options: argparse.Namespace, assignment: Assignment, config: Config) -> Book:
@@ -286,24 +269,13 @@ def seed_of(out: Path, assignment: Assignment, fresh: bool) -> int:
     return kept["seed"]
 
 
-def read(path: Path | None) -> bytes:
-    """What a student handed in.
-
-    Raises:
-        IntakeError: nothing, or nothing that can be read.
-    """
-    if path is None:
-        raise intake.IntakeError("nothing was handed in")
-    return intake.read(path)
-
-
-def is_done(book: Book, plan: job.Plan, student: str, path: Path | None) -> bool:
+def is_done(book: Book, plan: job.Plan, student: Student) -> bool:
     """Whether this very file has been graded by these very tests."""
     try:
-        content = read(path)
+        content = student.read()
     except intake.IntakeError as error:
         content = str(error).encode()
-    return book.is_done(student, digest_of(plan, content))
+    return book.is_done(student.key, digest_of(plan, content))
 
 
 def digest_of(plan: job.Plan, content: bytes) -> str:

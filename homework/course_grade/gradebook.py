@@ -11,12 +11,13 @@ import hashlib
 import io
 import json
 import logging
-import os
-import uuid
+import re
 import warnings
+from collections.abc import Mapping
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import nbformat
 import nbgrader.api
@@ -33,8 +34,11 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 
+from course_grade import intake
 from course_grade.assignment import Assignment, AssignmentError
+from course_grade.inbox import Student
 from course_grade.job import Result
+from course_utils import files
 
 # nbgrader builds rows in an order that SQLAlchemy remarks on, once a student.
 warnings.filterwarnings("ignore", category=SAWarning, module="nbgrader")
@@ -43,6 +47,8 @@ nbgrader.api.get_alembic_version = lambda: ScriptDirectory(ALEMBIC_DIR).get_curr
 QUIET = logging.getLogger("course_grade.nbgrader")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
+MARKDOWN = re.compile(r"([\\`*_{}\[\]()#!|~$])")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # how a spreadsheet knows one
 
 
 class Book:
@@ -94,6 +100,10 @@ class Book:
             "unique_key": name,
             "nbgrader": {"student": student, "assignment": name, "notebook": name, "db_url": self.url},
         }
+
+    def students(self) -> list[str]:
+        """Keys of all students in the gradebook."""
+        return [student.id for student in self.gradebook.students]
 
     # --- one student ---------------------------------------------------------------------------------------------------------
 
@@ -147,7 +157,8 @@ class Book:
     def save_nothing(self, student: str, reason: str, digest: str) -> None:
         """A student whose submission could not be read gets 0 points and the reason."""
         notebook = deepcopy(self.assignment.release)
-        notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"**Nothing could be graded:** {reason}."))
+        plain = MARKDOWN.sub(r"\\\1", intake.prose(reason))  # it may hold the name of a file
+        notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"**Nothing could be graded:** {plain}."))
         notebook.metadata["course_grade"] = {"digest": digest, "notes": [reason]}
         self._enter(student)
         for grade in self._grades(student):
@@ -202,8 +213,11 @@ class Book:
 
     # --- all students --------------------------------------------------------------------------------------------------------
 
-    def table(self) -> str:
-        """The table of grades as CSV: `student`, `total`, a column per graded cell, `to_grade_by_hand`, `notes`."""
+    def table(self, students: Mapping[str, Student] = MappingProxyType({})) -> str:
+        """The table of grades as CSV: `student`, `total`, a column per graded cell, `to_grade_by_hand`, `notes`.
+
+        ``students`` by key are those of this run: the table has their names, and what was odd about what they handed in.
+        """
         graded = self.assignment.graded
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
@@ -222,21 +236,24 @@ class Book:
             late = sum(n.late_submission_penalty or 0 for n in submission.notebooks)
             total = _number(submission.score - late)
             waiting = [name for name in graded if name in waiting]
-            notes = self._notes(submission.student_id) + ([f"late: minus {_number(late)}"] if late else [])
+            student = students.get(submission.student_id)
+            notes = self._notes(submission.student_id, student) + ([f"late: minus {_number(late)}"] if late else [])
             scores = [points.get(name, "") for name in graded]
-            rows.writerow([_text(submission.student_id), total, *scores, " ".join(waiting), "; ".join(notes)])
+            name = student.shown if student else submission.student_id
+            rows.writerow([_text(name), total, *scores, " ".join(waiting), _text("; ".join(notes))])
         return text.getvalue()
 
-    def _notes(self, student: str) -> list[str]:
+    def _notes(self, key: str, student: Student | None) -> list[str]:
         try:
-            metadata = nbformat.read(self.path(student), as_version=4).metadata
+            metadata = nbformat.read(self.path(key), as_version=4).metadata
         except (FileNotFoundError, ValueError):
             return ["not graded yet: run the command again"]
-        return list(metadata.get("course_grade", {}).get("notes", ()))
+        return [*metadata.get("course_grade", {}).get("notes", ()), *(student.notes if student else ())]
 
-    def write_table(self) -> Path:
+    def write_table(self, students: Mapping[str, Student] = MappingProxyType({})) -> Path:
+        """Write `table` to `grades.csv`, with the mark by which Excel knows UTF-8."""
         path = self.folder / "grades.csv"
-        write(path, self.table().encode())
+        write(path, self.table(students).encode("utf-8-sig"))
         return path
 
     def write_formgrader_config(self) -> None:
@@ -252,18 +269,10 @@ def _number(value: float) -> str:
 
 def _text(value: str) -> str:
     """A name for a spreadsheet, which takes what begins so for a formula."""
-    return f"'{value}" if value[:1] in "=+-@\t\r" else value
+    return f"'{value}" if value.startswith(FORMULA) else value
 
 
 def write(path: Path, content: bytes) -> None:
     """Write a file that only this user may read, so that a reader finds the old or the new one, even after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.whole(path, private=True) as file:
+        file.write(content)
