@@ -5,8 +5,7 @@ Lesson 00 writes the same loop out inline and proves that `fit` gives the same w
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -238,11 +237,11 @@ def predict(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], *, amp: A
 
 
 class _Predicted(NamedTuple):
-    """Logits and targets of a whole loader, on the device; and the batch, from 1, whose inputs made logits NaN or infinite."""
+    """Logits and targets of a whole loader, on the device."""
 
     logits: Tensor
     targets: Tensor
-    bad_batch: int | None
+    bad_batch: int | None  # the first batch, from 1, whose inputs are not finite, if that made logits so
 
     def refuse_bad_inputs(self) -> None:
         if self.bad_batch is not None:
@@ -251,15 +250,12 @@ class _Predicted(NamedTuple):
     def evaluation(self, loss: Loss) -> Evaluation:
         logits, targets = self.logits, _fitting(self.logits, self.targets)
         with torch.no_grad():
-            if not targets.is_floating_point():
-                _check_range(*targets.aminmax(), logits.shape[1])
+            _check_labels(targets, logits)
             value = loss(logits, targets).item()
         labels, known = _labels_of(targets)
+        # What is not a number names no class.
         right = (logits.argmax(1) == labels) & logits.isfinite().all(1) if known else None
         return Evaluation(value, torch.nan if right is None else right.double().mean().item())
-
-
-_NOT_FINITE = "are not finite (NaN or infinite): fill or drop those samples."
 
 
 def _predict(
@@ -281,8 +277,8 @@ def _predict(
     if not logits:
         raise ValueError("the loader is empty: it gives no batch to evaluate.")
     logits = torch.cat(logits)
-    bad = None if bool(logits.isfinite().all()) else _first_bad(torch.stack(sums))
-    return _Predicted(logits, torch.cat(targets), None if bad is None else bad + 1)
+    bad = [] if bool(logits.isfinite().all()) else (~torch.stack(sums).isfinite()).nonzero()
+    return _Predicted(logits, torch.cat(targets), int(bad[0]) + 1 if len(bad) else None)
 
 
 class _Run:
@@ -333,8 +329,11 @@ class _Run:
             if val_loader is not None:
                 row["val_loss"], row["val_accuracy"] = self._validate(epoch, val_loader)
         except NonFiniteLossError as error:
+            names = {"training": self.train_loader, "validation": val_loader or ()}
+            bad = [name for name, loader in names.items() if not _all_finite(loader)]
+            cause = f"The {' and '.join(bad)} inputs {_NOT_FINITE}" if bad else _USUAL_CAUSES
             saved = f" {path} keeps epoch {epoch - 1}, the last good one." if path is not None and path.exists() else ""
-            raise NonFiniteLossError(f"{error}{saved}") from None
+            raise NonFiniteLossError(f"{error} {cause}{saved}") from None
         row = parallel.from_first(row | {"seconds": time.perf_counter() - start})
         self.history.rows.append(row)
         if self.scheduler is not None and self.schedule_every == "epoch":
@@ -355,9 +354,12 @@ class _Run:
                 self._prepare(inputs)
             logits = _call(self._called_model(), precision.laid_out(inputs, self.layout), self.autocast)
             targets = _fitting(logits, _integers_as_int64(targets))
-            seen.count(inputs, logits.detach(), y, targets)
-            with _labels_named(logits, targets):
+            seen.count(logits.detach(), y, targets)
+            try:
                 batch_loss = self.loss(logits, targets)
+            except (IndexError, RuntimeError):  # torch stumbles over a label without an output; other losses may not
+                _check_labels(targets, logits)
+                raise
             seen.losses.append(batch_loss.detach())
             if self.extra_loss:
                 with self.autocast:
@@ -395,10 +397,8 @@ class _Run:
             self.scheduler.step()
 
     def _validate(self, epoch: int, val_loader: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
-        found = _predict(self._called_model(), val_loader, self.amp, self.layout)
-        value = found.evaluation(self.loss)
-        inputs = None if found.bad_batch is None else f"the inputs of batch {found.bad_batch} {_NOT_FINITE}"
-        _need_finite(value.loss, f"the validation loss of epoch {epoch}", inputs)
+        value = _predict(self._called_model(), val_loader, self.amp, self.layout).evaluation(self.loss)
+        _need_finite(value.loss, f"the validation loss of epoch {epoch}")
         return value
 
     def keep_best(self, rule: EarlyStopping | None, saved: dict[str, Tensor] | None = None) -> None:
@@ -510,24 +510,20 @@ class _Seen:
         self.sizes: list[int] = []
         self.correct: list[Tensor] = []
         self.known: list[Tensor] = []
-        self.sums: list[Tensor] = []
-        self.lows: list[Tensor] = []
-        self.highs: list[Tensor] = []
+        self.ends: list[Tensor] = []  # smallest and largest label
         self.classes = 0
 
-    def count(self, inputs: Tensor, logits: Tensor, y: Tensor, targets: Tensor) -> None:
+    def count(self, logits: Tensor, y: Tensor, targets: Tensor) -> None:
         self.sizes.append(len(y))
-        self.sums.append(_sum(inputs))
-        for labels in (targets,) if targets is y else (targets, y):
+        for labels in (y,) if targets is y else (y, targets):
             if not labels.is_floating_point() and logits.ndim > 1:
-                low, high = labels.aminmax()
-                self.lows.append(low)
-                self.highs.append(high)
                 self.classes = logits.shape[1]
+                self.ends += labels.aminmax()
         labels, known = _labels_of(y)
         if labels is not None and logits.ndim == 2:
             self.correct.append((logits.argmax(1) == labels).sum())
-            self.known.append(known)
+            if known is not True:
+                self.known.append(known)
 
     def summary(self, epoch: int) -> dict[str, float]:
         """Means over the epoch's samples.
@@ -538,10 +534,10 @@ class _Seen:
         """
         if not self.losses:
             raise ValueError("train_loader is empty: it gives no batch.")
-        if self.lows:
-            _check_range(torch.stack(self.lows).min(), torch.stack(self.highs).max(), self.classes)
+        if self.ends:
+            _check_range(*torch.stack(self.ends).aminmax(), self.classes)
         row = {"train_loss": self._mean(self.losses, f"the training loss of epoch {epoch}"), "train_accuracy": torch.nan}
-        if len(self.correct) == len(self.sizes) and bool(torch.stack(self.known).all()):
+        if len(self.correct) == len(self.sizes) and (not self.known or bool(torch.stack(self.known).all())):
             row["train_accuracy"] = torch.stack(self.correct).sum().item() / sum(self.sizes)
         if self.extras:
             row["extra_loss"] = self._mean(self.extras, f"the extra loss of epoch {epoch}")
@@ -549,10 +545,10 @@ class _Seen:
 
     def _mean(self, values: list[Tensor], what: str) -> float:
         values = torch.stack(values).double().cpu()
-        if (step := _first_bad(values)) is not None:
-            bad = _first_bad(torch.stack(self.sums[: step + 1]))
-            inputs = None if bad is None else f"the inputs of step {bad + 1} {_NOT_FINITE}"
-            _need_finite(values[step].item(), f"{what}, step {step + 1} of {len(values)},", inputs)
+        bad = (~values.isfinite()).nonzero()
+        if len(bad):
+            step = int(bad[0])
+            _need_finite(values[step].item(), f"{what}, step {step + 1} of {len(values)},")
         weights = torch.tensor(self.sizes, dtype=torch.float64)
         return ((values * weights).sum() / weights.sum()).item()
 
@@ -631,15 +627,9 @@ def _fitting(logits: Tensor, targets: Tensor) -> Tensor:
     return targets
 
 
-@contextmanager
-def _labels_named(logits: Tensor, targets: Tensor) -> Iterator[None]:
-    """Where a loss stumbles over a label that has no output, say which; a loss that does not is found at the epoch's end."""
-    try:
-        yield
-    except (IndexError, RuntimeError):
-        if not targets.is_floating_point():
-            _check_range(*targets.aminmax(), logits.shape[1])
-        raise
+def _check_labels(targets: Tensor, logits: Tensor) -> None:
+    if not targets.is_floating_point() and targets.numel():
+        _check_range(*targets.aminmax(), logits.shape[1])
 
 
 def _check_range(low: Tensor, high: Tensor, outputs: int) -> None:
@@ -648,13 +638,20 @@ def _check_range(low: Tensor, high: Tensor, outputs: int) -> None:
         raise ValueError(f"labels go from {low} to {high}, and the model has {outputs} outputs, for labels 0 to {outputs - 1}.")
 
 
-def _labels_of(y: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Class labels as targets name them, and whether they do, on the device: of numbers, only probabilities name a class."""
+def _labels_of(y: Tensor) -> tuple[Tensor | None, Tensor | bool]:
+    """Class labels as targets name them, and whether they do: of numbers, only probabilities name a class (on the device)."""
     if not y.is_floating_point():
-        return (y, torch.ones((), dtype=torch.bool, device=y.device)) if y.ndim == 1 else (None, None)
+        return (y, True) if y.ndim == 1 else (None, False)
     if y.ndim == 2 and y.shape[1] > 1:
         return y.argmax(1), (y >= 0).all() & ((y.sum(1) - 1).abs() <= 1e-3).all()
-    return None, None
+    return None, False
+
+
+_USUAL_CAUSES = (
+    "Usual causes: a learning rate that is too high (try a tenth), inputs that are not normalised, "
+    "or a logarithm or division of zero in the loss."
+)
+_NOT_FINITE = "are not finite (NaN or infinite): fill or drop those samples."
 
 
 def _sum(x: Tensor) -> Tensor:
@@ -662,19 +659,14 @@ def _sum(x: Tensor) -> Tensor:
     return x.sum(dtype=torch.float32) if x.is_floating_point() else x.new_zeros((), dtype=torch.float32)
 
 
-def _first_bad(values: Tensor) -> int | None:
-    """Position of the first value that is not finite."""
-    bad = (~values.isfinite()).nonzero()
-    return int(bad[0]) if len(bad) else None
+def _all_finite(loader: Iterable[tuple[Tensor, Tensor]]) -> bool:
+    """Whether one more pass finds finite inputs alone. For a run that has failed: each step could not be asked at no cost."""
+    return not hasattr(loader, "__len__") or all(bool(_sum(x).isfinite()) for x, _ in loader)
 
 
-def _need_finite(value: float, what: str, inputs: str | None = None) -> None:
+def _need_finite(value: float, what: str) -> None:
     if not np.isfinite(value):
-        usual = (
-            "Usual causes: a learning rate that is too high (try a tenth), inputs that are not normalised, "
-            "or a logarithm or division of zero in the loss."
-        )
-        raise NonFiniteLossError(f"{what} is {value}: {inputs}" if inputs else f"{what} is {value}. {usual}")
+        raise NonFiniteLossError(f"{what} is {value}.")
 
 
 def _device(model: nn.Module) -> torch.device:
