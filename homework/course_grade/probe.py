@@ -120,7 +120,11 @@ def _tensor(value: object) -> object:
 def _table(value: object) -> object:
     import numpy as np
 
-    form = _array(np.asarray(value.toarray() if hasattr(value, "toarray") else value))
+    if hasattr(value, "toarray"):
+        value = value.toarray()  # SciPy's sparse ones
+    array = np.asarray(value)
+    # Whether pandas holds a column as whole numbers is an accident, so there it is a list.
+    form = _array(array if isinstance(value, np.ndarray) else array.astype(object))
     if hasattr(value, "columns"):
         return {"columns": [plain(name) for name in value.columns], "table": form}
     return form

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from itertools import islice
 
 import dask
-from distributed import Client, Future, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from course_grade.assignment import AssignmentError
 from course_grade.intake import IntakeError
@@ -19,6 +19,7 @@ Job = tuple[str, Callable, tuple]  # name, function, arguments
 dask.config.set(
     {
         "distributed.scheduler.allowed-failures": RETRIES,  # how many workers may die of one job
+        "distributed.deploy.lost-worker-timeout": "1 day",  # a worker that died starts again, and is not given up meanwhile
         "distributed.admin.low-level-log-length": 0,  # or the last messages, submissions and all, stay in memory
         "distributed.admin.large-graph-warning-threshold": "1GB",  # submissions travel with their jobs
     }
@@ -54,8 +55,10 @@ class Workers:
                     )
                 )
             try:
-                self.client = stack.enter_context(Client(where, timeout=10, set_as_default=False))
-                self.client.wait_for_workers(1, timeout=30)
+                # Our own answer, however slowly on a busy machine; nobody may be at an address that was given.
+                patience = 300 if self.address is None else 10
+                self.client = stack.enter_context(Client(where, timeout=patience, set_as_default=False))
+                self.client.wait_for_workers(1, timeout=max(30, patience))
             except (OSError, TimeoutError, ValueError) as error:
                 raise WorkersError(f"No Dask scheduler with workers answers at {where}: {error}") from error
             self._stack = stack.pop_all()
@@ -68,24 +71,40 @@ class Workers:
         """Name and result of each job, as they come; what a job raised is its result.
 
         Jobs are taken a few ahead of what is finished, so that no more submissions are in memory. A job whose worker died, or
-        whose kernel did not start, is tried again, up to `RETRIES` times.
+        whose kernel did not start, is tried again, up to `RETRIES` times. A worker takes down the jobs that wait for it, too:
+        those whose workers died each time run once more, one by one, after all others.
         """
         jobs = iter(jobs)
         ahead = 1 + max(1, sum(self.client.nthreads().values()))
-        names: dict[str, str] = {}
+        under_way: dict[str, Job] = {}
+        suspects: list[Job] = []
 
-        def submit(name: str, function: Callable, arguments: tuple) -> Future:
+        def submit(job: Job) -> Future:
+            _, function, arguments = job
             future = self.client.submit(attempt, function, *arguments, pure=False, retries=RETRIES)
-            names[future.key] = name
+            under_way[future.key] = job
             return future
 
-        waiting = as_completed([submit(*job) for job in islice(jobs, ahead)], loop=self.client.loop)
+        waiting = as_completed(map(submit, islice(jobs, ahead)), loop=self.client.loop)
         for future in waiting:
-            error = future.exception()
-            yield names.pop(future.key), future.result() if error is None else error
+            job, result = under_way.pop(future.key), outcome(future)
+            if isinstance(result, KilledWorker):
+                suspects.append(job)
+            else:
+                yield job[0], result
             future.release()
             for job in islice(jobs, 1):
-                waiting.add(submit(*job))
+                waiting.add(submit(job))
+        for job in suspects:
+            yield job[0], outcome(submit(job))
+
+
+def outcome(future: Future) -> object:
+    """What a job gave or raised. A worker that dies takes along what it has not handed over, so that nobody knows before."""
+    try:
+        return future.result()
+    except Exception as error:
+        return error
 
 
 def attempt(function: Callable, *arguments: object) -> object:
