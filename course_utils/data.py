@@ -244,6 +244,8 @@ def carve(name: str, train: Split, test: Split, *, classes: tuple[str, ...], per
         ValueError: ``per_class`` is no whole number of at least 1.
     """
     per_class = valid.whole_number(per_class, "per_class", 1)
+    train = _checked_split(f"{name}, train split", train, len(classes), train.x.shape[1:])
+    test = _checked_split(f"{name}, test split", test, len(classes), train.x.shape[1:])
     val_index, train_index = balanced_split(train.y, (per_class,), torch.Generator().manual_seed(0))
     test_content = set(_contents(test.x))
     content = _contents(train.x)

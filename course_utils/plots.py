@@ -8,6 +8,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from course_utils import valid
 from course_utils.calibration import Reliability
 
 # Seaborn's "colorblind", which most readers can tell apart. Its theme is spelled out in `style`: importing seaborn, and SciPy's
@@ -149,17 +150,25 @@ def image_grid(images: Tensor, titles: Sequence[str], *, columns: int = 10, titl
     """A grid of images, each with a title (lesson 00).
 
     Args:
-        images: uint8 ``(N, C, H, W)`` with 1 or 3 channels.
+        images: uint8 ``(N, C, H, W)`` with 1 or 3 channels; one at least.
         titles: one per image.
-        columns: images in a row.
+        columns: images in a row, at least 1.
         title: of the whole figure.
+
+    Raises:
+        ValueError: no images, images of another shape, fewer titles than images, or ``columns`` below 1.
     """
+    columns = valid.whole_number(columns, "columns", 1)
+    if images.ndim != 4 or len(images) == 0 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images are of shape {tuple(images.shape)}; use (N, C, H, W) with 1 or 3 channels, N at least 1.")
+    if len(titles) < len(images):
+        raise ValueError(f"there are {len(images)} images and {len(titles)} titles: give each image one.")
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.15 * columns, 1.4 * rows + 0.3), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    for ax, image, text in zip(axes.flat, images, titles, strict=False):
-        ax.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray_r", vmin=0, vmax=255)
+    for ax, image, text in zip(axes.flat, images.detach().cpu(), titles, strict=False):
+        ax.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray_r", vmin=0, vmax=255)
         ax.set_title(text, fontsize="x-small", fontweight="normal", loc="center")
     figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
 

@@ -101,10 +101,12 @@ def paste_box(x: Tensor, p: Tensor, index: Tensor, box: tuple[int, int, int, int
         box: ``top, bottom, left, right`` in pixels, within the image; ends are exclusive.
 
     Raises:
-        ValueError: integer targets.
+        ValueError: integer targets, or a box that is not within the image.
     """
     _need_floats(p, "targets")
     top, bottom, left, right = box
+    if not (0 <= top <= bottom <= x.shape[2] and 0 <= left <= right <= x.shape[3]):
+        raise ValueError(f"box (top, bottom, left, right) is {tuple(box)}; it must lie within {tuple(x.shape[2:])} pixels.")
     pasted = x.clone()
     pasted[:, :, top:bottom, left:right] = x[index, :, top:bottom, left:right]
     lam = 1 - (bottom - top) * (right - left) / (x.shape[2] * x.shape[3])
