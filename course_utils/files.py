@@ -1,13 +1,19 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and words on a stream that cannot show every character."""
 
+import codecs
 import contextlib
 import io
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+# What stands for characters of our messages where a stream cannot show them (Korean, Western or ASCII consoles, redirected).
+_PLAIN = {"✓": "+", "✗": "x", "…": "...", "≥": ">=", "≤": "<=", "→": "->", "−": "-", "–": "-", "×": "x", "·": "*", "±": "+-"}
+_SPELLED_OUT = "course_utils.spelled_out"
 
 
 @contextlib.contextmanager
@@ -67,6 +73,29 @@ def need_writable(path: str | Path) -> None:
     _make_folder(path)
     with tempfile.TemporaryFile(dir=path.parent):
         pass
+
+
+def say(text: str) -> None:
+    """Print a line; characters that standard output cannot show are spelled out, such as ≥ by ``>=``."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, _SPELLED_OUT).decode(encoding))
+
+
+def spell_out() -> None:
+    """Make the whole of standard output forgiving as `say` is; for commands, which own it, before their first word.
+
+    Standard error is forgiving from the start.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors=_SPELLED_OUT)
+
+
+def _spelled_out(error: UnicodeError) -> tuple[str, int]:
+    wrong = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode("ascii") for c in wrong), error.end
+
+
+codecs.register_error(_SPELLED_OUT, _spelled_out)
 
 
 def _make_folder(path: Path) -> None:

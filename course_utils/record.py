@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from course_utils import runtime
+from course_utils.files import say, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,7 @@ class Claims:
         numbers = list(claim.values.values())
         judged = runtime.profile() != "ci"
         verdict = ("holds" if claim.holds else "DOES NOT HOLD") if judged else "not judged under profile ci"
-        print(
+        say(
             f"{name}: {sum(numbers) / len(numbers):.3g} ({min(numbers):.3g} to {max(numbers):.3g} over {len(numbers)} runs), "
             f"asked: {claim.rule} → {verdict}"
         )
@@ -113,7 +114,7 @@ class Claims:
         """Write the claims to ``$COURSE_RESULTS/<profile>/<lesson>.json``; without that variable, or above rank 0, nothing."""
         folder = os.environ.get("COURSE_RESULTS")
         if not folder:
-            print(f"{len(self.made)} claims measured (kept in a file by `make claims LESSON={self.lesson}`).")
+            say(f"{len(self.made)} claims measured (kept in a file by `make claims LESSON={self.lesson}`).")
             return
         if runtime.rank() > 0:
             return
@@ -125,11 +126,8 @@ class Claims:
             **machine(),
             "claims": [asdict(claim) | {"rule": claim.rule, "holds": claim.holds} for claim in self.made],
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-        print(f"{len(self.made)} claims written to {path}.")
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        say(f"{len(self.made)} claims written to {path}.")
 
 
 def machine() -> dict:
