@@ -19,7 +19,9 @@ HOMEWORK = Assignment.read(
     ROOT / "homework" / "source" / "13_homework" / "13_homework.ipynb", ROOT / "notebooks" / "13_homework.ipynb"
 )
 ANSWERS = {name: cell.source for name, cell in Assignment.cells(HOMEWORK.source).items() if name in HOMEWORK.answers}
-ANSWERS = {name: re.sub(r"^ *### (BEGIN|END) SOLUTION\n?", "", source, flags=re.MULTILINE).strip() for name, source in ANSWERS.items()}
+ANSWERS = {
+    name: re.sub(r"^ *### (BEGIN|END) SOLUTION\n?", "", source, flags=re.MULTILINE).strip() for name, source in ANSWERS.items()
+}
 ANSWERS["training-loop"] = ANSWERS["training-loop"].partition("### BEGIN RELEASE")[0].rstrip()
 SCRATCH = (
     "mixed, y_a, y_b, lam = mixup_data(x, y, 1.0, rng)\nprint(mixed.shape)",
