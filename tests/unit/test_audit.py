@@ -122,6 +122,62 @@ def test_values_that_are_not_finite_are_found():
     only(audit(train=(x, None)), "train has values that are not finite")
 
 
+def images(seed=0, n=20):
+    return torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("pixels", [1, 20, 36])
+def test_values_that_are_not_finite_make_no_two_samples_equal(bad, pixels):
+    train, val = images(0), images(1)
+    for x in (train, val):
+        x.flatten(1)[:, :pixels] = bad
+    report = audit(train=(train, None), val=(val, None))
+    assert report.findings == [
+        f"{name} has values that are not finite: fill or drop them. They stand in 20 of its samples."
+        for name in ("train", "val")
+    ]
+    assert report.rows["val"]["unique"] == 20
+    assert report.rows["val"]["in train"] == 0
+    known = [row[name] for row in report.rows.values() for name in ("lowest", "highest", "mean", "std")]
+    assert torch.tensor(known).isfinite().all() if pixels < 36 else torch.tensor(known).isnan().all()
+    assert report.table.shape[1] == 2
+    assert report.images["train"].shape == (10, 1, 6, 6)
+    assert pixels < 36 or report.images["train"].unique().tolist() == [255 if bad == torch.inf else 0]
+
+
+def test_broken_samples_that_are_repeated_are_found():
+    x = images()
+    x[:, :, 0, 0] = torch.nan
+    report = audit(train=(x, None), val=(x[15:].flip(-1), None))
+    assert report.rows["val"]["in train"] == 5
+
+
+def test_broken_samples_do_not_hide_another_treatment():
+    train, val = images(0, 40), images(1, 40) * 255
+    val[3, 0, 0, 0] = torch.nan
+    assert any("same treatment" in sentence for sentence in audit(train=(train, None), val=(val, None)).findings)
+
+
+def test_images_of_one_value_are_the_same_only_if_the_value_is():
+    grey = torch.linspace(0, 1, 20).view(20, 1, 1, 1).expand(20, 1, 6, 6)
+    report = audit(train=(grey[:12], None), val=(grey[8:], None))
+    assert report.rows["train"]["unique"] == 12
+    assert report.rows["val"]["in train"] == 4
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64, torch.uint16, torch.bool])
+@pytest.mark.parametrize("shape", [(30,), (30, 4), (30, 1, 5, 5)])
+def test_inputs_of_any_type_and_shape_can_be_audited(kind, shape):
+    x = (torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 3).to(kind)
+    assert audit(train=(x, None), val=(x, None)).rows["val"]["in train"] == 30
+
+
+def test_negative_zero_is_zero():
+    zero = torch.zeros(1, 3)
+    assert audit(train=(zero, None), val=(-zero, None)).rows["val"]["in train"] == 1
+
+
 # What is shown
 
 

@@ -46,6 +46,54 @@ def test_normalize_gives_float32_for_float64_too():
     assert apply(augment.normalize(torch.zeros(3), torch.ones(3)), x).dtype == torch.float32
 
 
+@given(st.integers(0, 1000), st.sampled_from([torch.int16, torch.int32, torch.int64, torch.uint16]))
+def test_integer_images_of_any_width_count_as_uint8(seed, kind):
+    x = random_images(seed)
+    transform = augment.normalize(torch.tensor([0.2, 0.5, 0.7]), torch.tensor([0.1, 0.3, 0.2]))
+    assert torch.equal(apply(transform, x.to(kind)), apply(transform, x))
+
+
+def test_boolean_images_are_black_and_white():
+    x = random_images(0) > 127
+    transform = augment.normalize(torch.tensor([0.2, 0.5, 0.7]), torch.tensor([0.1, 0.3, 0.2]))
+    assert torch.equal(apply(transform, x), apply(transform, x.float()))
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize(("kind", "bad"), [(torch.int16, -1), (torch.int32, 256), (torch.int64, 2**40), (torch.int8, -128)])
+def test_integer_images_beyond_a_byte_are_refused(kind, bad, place):
+    x = (random_images(0) // 2).to(kind)
+    x.view(-1)[place] = bad
+    with pytest.raises(ValueError, match=rf"{kind} from .*{bad}.*0\.\.255"):
+        apply(augment.normalize(torch.zeros(3), torch.ones(3)), x)
+
+
+def test_whole_numbers_of_a_table_are_taken_as_they_are():
+    x = torch.tensor([[1, 1000], [3, -30]])
+    assert apply(augment.normalize(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 10.0])), x).tolist() == [[-1, 100], [1, -3]]
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_statistics_that_are_not_finite_are_refused(bad):
+    for mean, std in ((bad, 1.0), (0.0, bad)):
+        with pytest.raises(ValueError, match="not finite"):
+            augment.normalize(torch.tensor([0.0, mean]), torch.tensor([1.0, std]))
+
+
+def test_a_first_batch_in_inference_mode_spoils_no_training():
+    transform, x = augment.normalize(torch.zeros(3), torch.full((3,), 0.5)), random_images(0) / 255
+    with torch.inference_mode():
+        apply(transform, x)
+    x.requires_grad_()
+    apply(transform, x).sum().backward()
+    assert torch.equal(x.grad, torch.full_like(x, 2))
+
+
+@pytest.mark.parametrize("transform", [augment.random_crop(2), augment.random_flip()])
+def test_a_batch_without_images_stays_one(transform):
+    assert apply(transform, random_images(0)[:0]).shape == (0, 3, 6, 5)
+
+
 def test_normalize_refuses_statistics_that_do_not_fit():
     with pytest.raises(ValueError, match=r"standard deviation 0.*drop it"):
         augment.normalize(torch.zeros(2), torch.tensor([1.0, 0.0]))

@@ -127,10 +127,48 @@ def test_a_temperature_changes_no_answer(seed, temperature):
 def test_the_temperature_works_where_gradients_are_off_and_leaves_the_logits_alone():
     logits, targets = random_case(0)
     before = logits.clone()
+    expected = calibration.fit_temperature(logits, targets)
     with torch.no_grad():
-        inside = calibration.fit_temperature(logits, targets)
-    assert inside == calibration.fit_temperature(logits, targets)
+        assert calibration.fit_temperature(logits, targets) == expected
+    with torch.inference_mode():
+        assert calibration.fit_temperature(logits, targets) == expected
+        made_there = logits * 1
+        assert calibration.fit_temperature(made_there, targets * 1) == expected
+    assert calibration.fit_temperature(made_there, targets) == expected
+    assert calibration.fit_temperature(logits.clone().requires_grad_(), targets) == expected
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e-5, 1e20, 1e200, 1e305])
+def test_the_temperature_grows_with_the_logits_whatever_their_size(scale):
+    logits, targets = random_case(1, 60)
+    expected = calibration.fit_temperature(logits, targets)
+    assert calibration.fit_temperature(scale * logits, targets) == pytest.approx(scale * expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_scores_take_half_precision(kind):
+    logits, targets = random_case(2, 200)
+    p = logits.softmax(1).to(kind)
+    for score in (calibration.brier, calibration.nll):
+        torch.testing.assert_close(score(p, targets), score(p.double(), targets), rtol=1e-12, atol=0)
+    for error in (calibration.ece, calibration.mce):
+        assert 0 < error(p, targets, 5) < 1
+    rough, exact = (calibration.fit_temperature(rows, targets) for rows in (logits.to(kind), logits))
+    assert rough == pytest.approx(exact, rel=0.05)
+
+
+@given(SEEDS, st.integers(2, 6), st.booleans())
+def test_scores_stay_in_their_ranges_for_the_surest_answers(seed, classes, adaptive):
+    """Rows that sum to a little more than 1, as rounding leaves them, and confidences of 1."""
+    targets = torch.randint(classes, (20,), generator=torch.Generator().manual_seed(seed))
+    p = F.one_hot(targets, classes).float() * (1 + 1e-6)
+    p[::3] = p[::3].roll(1, 1)
+    assert 0 <= calibration.ece(p, targets, 7, adaptive) <= 1
+    assert 0 <= calibration.mce(p, targets, 50, adaptive) <= 1
+    right = F.one_hot(targets, classes).float() * (1 + 1e-6)
+    assert calibration.nll(right, targets) == 0
+    assert 0 <= calibration.brier(right, targets) < 1e-10
 
 
 def test_hopeless_temperatures_are_refused():

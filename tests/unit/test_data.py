@@ -270,6 +270,11 @@ def test_a_balanced_split_comes_shuffled_and_depends_on_the_generator():
     assert 5 < labels[first[:50]].sum() < 45  # by class they would be all 0
 
 
+def test_nothing_cannot_be_split():
+    with pytest.raises(DataError, match="no labels"):
+        data.balanced_split(torch.zeros(0, dtype=torch.int64), (1,), torch.Generator())
+
+
 def test_a_class_too_small_for_its_parts_is_refused():
     with pytest.raises(DataError, match=r"class 1 has 2 samples.*3 of each class"):
         data.balanced_split(torch.tensor([0, 0, 0, 0, 1, 1]), (1, 2), torch.Generator())
@@ -493,6 +498,62 @@ def test_the_stored_tensors_stay_as_they_are_whatever_is_done_to_a_batch():
         assert torch.equal(loader.y, before[1])
 
 
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        np.array([3, 0, 2]),
+        list(np.array([3, 0, 2], dtype=np.int16)),
+        [torch.tensor(3), torch.tensor(0), torch.tensor(2)],
+        torch.tensor([3, 0, 2], dtype=torch.uint8),
+        (3, 0, 2),
+    ],
+    ids=["array", "NumPy's integers", "tensors", "tensor", "tuple"],
+)
+def test_a_sampler_may_give_whole_numbers_of_any_kind(sampler):
+    loader = TensorLoader(*numbers(4), 2, sampler=sampler)
+    assert torch.cat([y for _, y in loader]).tolist() == [3, 0, 2]
+    assert len(loader) == 2
+
+
+def test_a_sampler_that_falls_silent_later_is_named():
+    class Once(list):
+        def __iter__(self):
+            items = [*super().__iter__()]
+            self[:] = []
+            return iter(items)
+
+    loader = TensorLoader(*numbers(4), 2, sampler=Once([1, 2]))
+    assert len(list(loader)) == 1
+    with pytest.raises(ValueError, match="at least one"):
+        list(loader)
+
+
+def test_targets_come_to_the_device_of_the_inputs():
+    x, y = numbers(4)
+    assert TensorLoader(x.to("meta"), y, 2).y.device.type == "meta"
+
+
+def test_constant_channels_and_features_have_no_spread():
+    """Rounding would leave them a tiny one, or none that is a number, to be divided by."""
+    for value in (7, 77, 201, 255):
+        images = [Split(torch.full((1, 2, 3, 3), value, dtype=torch.uint8), torch.tensor([0])) for _ in range(3)]
+        for place, split in enumerate(images):
+            split.x[:, 1] = place
+        assert Dataset("constant", *images, classes=("a",)).std.tolist() == [0, 0]
+    x = torch.cat([torch.full((1001, 1), 0.1), torch.arange(1001.0)[:, None]], 1)
+    parts = [Split(rows, torch.zeros(len(rows))) for rows in (x[:999], x[999:1000], x[1000:])]
+    std = Dataset("table", *parts).std
+    assert std[0] == 0
+    assert std[1] > 200
+
+
+def test_negative_zero_is_zero_where_samples_are_compared():
+    parts = [table(place, place + 2) for place in (0, 2, 4)]
+    parts[0].x[0], parts[1].x[1] = 0.0, -0.0
+    with pytest.raises(DataError, match="train and the val"):
+        Dataset("table", *parts)
+
+
 REFUSED = {
     "no samples": ({"n": 0}, ValueError, "at least one"),
     "targets missing": ({"targets": 3}, ValueError, "got 4 and 3"),
@@ -500,7 +561,13 @@ REFUSED = {
     "shuffle and sampler": ({"shuffle": True, "sampler": [0]}, ValueError, "either shuffle=True or a sampler"),
     "nothing left": ({"batch_size": 5, "drop_last": True}, ValueError, "leave no batch"),
     "short sampler": ({"sampler": [1], "batch_size": 2, "drop_last": True}, ValueError, "1 samples.*leave no batch"),
-    "empty sampler": ({"sampler": []}, ValueError, "no batch"),
+    "empty sampler": ({"sampler": []}, ValueError, "sampler has no position.*no batch"),
+    "empty sampler, dropping": ({"sampler": [], "drop_last": True}, ValueError, "sampler has no position.*no batch"),
+    "sampler of floats": ({"sampler": [0.0, 1.5]}, ValueError, "torch.float32.*whole numbers"),
+    "sampler of a mask": ({"sampler": [True, False, True]}, ValueError, "torch.bool.*whole numbers"),
+    "sampler of lists": ({"sampler": [[0, 1], [2, 3]]}, ValueError, r"\(2, 2\).*one by one"),
+    "sampler of unequal lists": ({"sampler": [[0, 1], [2]]}, ValueError, "one by one"),
+    "sampler of words": ({"sampler": ["0", "1"]}, ValueError, "'0'.*whole numbers"),
     "position too high": ({"sampler": [0, 4]}, IndexError, "positions 0 to 4; there are 4"),
     "position negative": ({"sampler": [-1, 2]}, IndexError, "positions -1 to 2"),
     "generator elsewhere": (

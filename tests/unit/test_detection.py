@@ -471,3 +471,37 @@ def test_an_evaluation_refuses_bad_limits():
             detection.evaluate_detections([FOUND], [TRUTH], iou_thresholds=thresholds)
     with pytest.raises(ValueError, match="max_detections is 0"):
         detection.evaluate_detections([FOUND], [TRUTH], max_detections=0)
+
+
+@given(SEEDS, st.sampled_from([1e-150, 1e-25, 1e-19, 1e19, 1e30, 1e150]), st.sampled_from([torch.float32, torch.float64]))
+def test_iou_does_not_depend_on_the_unit_of_length(seed, unit, kind):
+    limit = torch.finfo(kind)
+    if not limit.tiny < unit * 1e-3 or not unit * 100 < limit.max:
+        return
+    boxes = random_boxes(np.random.default_rng(seed), 12).to(kind)
+    torch.testing.assert_close(
+        detection.box_iou(boxes * unit, boxes * unit), detection.box_iou(boxes, boxes), rtol=1e-4, atol=1e-5
+    )
+    image = {"boxes": boxes * unit, "labels": torch.zeros(12, dtype=torch.uint8), "scores": torch.rand(12)}
+    assert detection.evaluate_detections([image], [image]).ap == 1
+
+
+def test_tiny_and_huge_boxes_together():
+    boxes = torch.tensor([[0, 0, 1e-30, 1e-30], [0, 0, 1e30, 1e30], [0.0, 0, 1, 1], [2, 2, 2, 2]])
+    assert torch.equal(detection.box_iou(boxes, boxes), torch.eye(4) * torch.tensor([1, 1, 1, 0]))
+
+
+def test_labels_of_nms_belong_to_boxes():
+    with pytest.raises(ValueError, match=r"labels have shape \(2,\); there are 1 boxes"):
+        detection.nms(ONE_BOX, torch.ones(1), 0.5, torch.zeros(2))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, -0.1, 1.1])
+def test_matching_refuses_what_is_no_overlap(bad):
+    with pytest.raises(ValueError, match=r"not in 0\.\.1"):
+        detection.match(torch.tensor([[0.5], [bad]]), torch.rand(2))
+
+
+def test_hits_are_yes_or_no():
+    with pytest.raises(ValueError, match="hits go from 0 to 2"):
+        detection.precision_recall(torch.tensor([0, 2]), torch.rand(2), 3)

@@ -1,4 +1,5 @@
 import functools
+import math
 
 import pytest
 import torch
@@ -142,6 +143,27 @@ def test_a_run_with_the_sampler_goes_on_from_its_checkpoint(tmp_path):
     assert torch.equal(run(3, tmp_path / "run.pt"), run(3))
 
 
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-30, 1.0, 1e300, 1.7e308])
+def test_a_weight_of_zero_is_never_drawn_whatever_the_others_size(size):
+    weights = torch.tensor([0.0, size, 0.0, size, 0.0], dtype=torch.float64)
+    counts = torch.bincount(torch.tensor(list(imbalance.WeightedSampler(weights, 4000, generator()))), minlength=5)
+    assert counts[[0, 2, 4]].tolist() == [0, 0, 0]
+    assert chisquare(counts[[1, 3]]).pvalue > 1e-3
+
+
+def test_a_tiny_weight_beside_a_huge_one_changes_nothing():
+    for weights in ([1e-320, 1e300], [1e300, 1e-320], [0, 1e308, 1e308]):
+        sampler = imbalance.WeightedSampler(torch.tensor(weights, dtype=torch.float64), 500, generator())
+        assert {weights[position] for position in sampler} == {max(weights)}
+
+
+def test_the_last_position_is_drawn_where_chance_is_at_its_highest(monkeypatch):
+    monkeypatch.setattr(imbalance.torch, "rand", lambda n, **options: torch.full((n,), 1 - 2**-53, dtype=torch.float64))
+    for weights in ([0.3, 0.7, 0], [5e-324, 5e-324], [1e308, 1e308], [3.0]):
+        drawn = set(imbalance.WeightedSampler(torch.tensor(weights, dtype=torch.float64), 3))
+        assert drawn == {max(place for place, weight in enumerate(weights) if weight)}
+
+
 @pytest.mark.parametrize("weights", [torch.zeros(3), torch.tensor([1.0, -1]), torch.tensor([1, torch.nan]), torch.ones(2, 2)])
 def test_weights_that_cannot_be_drawn_from_are_refused(weights):
     with pytest.raises(ValueError, match="one number per sample"):
@@ -175,6 +197,16 @@ def test_the_effective_number_lies_between_no_weights_and_inverse_frequency():
     torch.testing.assert_close(imbalance.effective_number(COUNTS, 0), torch.ones(4))
     near = imbalance.effective_number(COUNTS, 1 - 1e-9)
     torch.testing.assert_close(near, imbalance.inverse_frequency(COUNTS), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("beta", [0.999999999, 1 - 2**-53, 1e-300, 0.5, 0.9999])
+def test_the_effective_number_is_accurate_over_its_range(beta):
+    counts = torch.tensor([1, 2, 50, 10**6])
+    exact = [1 / -math.expm1(n * math.log(beta)) for n in counts.tolist()]
+    expected = torch.tensor(exact, dtype=torch.float64)
+    torch.testing.assert_close(
+        imbalance.effective_number(counts, beta), (expected / expected.mean()).float(), rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1, 2, float("nan")])
@@ -291,3 +323,57 @@ def test_counts_must_fit_the_logits():
         imbalance.logit_adjustment(torch.zeros(2, 3), COUNTS)
     with pytest.raises(ValueError, match="one count per class"):
         imbalance.adjusted_loss(COUNTS)(torch.zeros(2, 5), torch.tensor([0, 1]))
+
+
+# Numbers of any kind
+
+
+@pytest.mark.parametrize("gamma", [0, 1e-9, 50, 1e6, 1e30, 1.7e308])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_focal_loss_and_its_slope_are_finite_for_every_gamma(gamma, kind):
+    logits = torch.tensor([[60.0, -60.0], [-30.0, 30.0], [0.0, 0.0], [90.0, -90.0]], dtype=kind, requires_grad=True)
+    loss = imbalance.focal_loss(logits, torch.tensor([0, 0, 1, 1]), gamma)
+    loss.backward()
+    assert loss.isfinite()
+    assert loss >= 0
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.float64, torch.float16])
+def test_class_weights_may_be_numbers_of_any_kind(kind):
+    logits, y = random_batch(0)
+    weight = torch.tensor([1, 2, 4, 0])
+    expected = F.cross_entropy(logits, y, weight.float())
+    torch.testing.assert_close(imbalance.focal_loss(logits, y, 0, weight.to(kind)), expected)
+
+
+@pytest.mark.parametrize("weight", [[1, 1, 1, math.nan], [1, 1, -1, 1], [math.inf, 1, 1, 1], [1, 1, 1]])
+def test_class_weights_that_cannot_be_are_refused(weight):
+    with pytest.raises(ValueError, match="weight"):
+        imbalance.focal_loss(*random_batch(0), 2.0, torch.tensor(weight))
+
+
+@given(st.integers(0, 99), st.sampled_from([torch.int8, torch.int32, torch.int64, torch.float16, torch.float64]))
+def test_logits_of_any_kind_are_adjusted_as_floats(seed, kind):
+    logits, y = random_batch(seed)
+    logits = logits.round().to(kind)
+    adjusted = imbalance.logit_adjustment(logits, COUNTS, 0.7)
+    expected = logits.double() - 0.7 * (COUNTS / COUNTS.sum()).double().log()
+    assert adjusted.is_floating_point()
+    torch.testing.assert_close(adjusted.double(), expected, rtol=2e-3, atol=2e-3)
+    loss = imbalance.adjusted_loss(COUNTS, -0.7)(logits, y)
+    torch.testing.assert_close(loss.double(), F.cross_entropy(expected, y), rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="asks whether a GPU is ever waited for: there is none here")
+def test_no_loss_waits_for_a_gpu():
+    logits, y = (part.cuda() for part in random_batch(0))
+    adjusted, weight = imbalance.adjusted_loss(COUNTS), torch.ones(4).cuda()
+    for _ in range(2):
+        losses = [lambda: adjusted(logits, y), lambda: imbalance.focal_loss(logits, y, 2.0, weight)]
+        [loss() for loss in losses]  # the first call may wait, to load its kernels
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            [loss() for loss in losses]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")

@@ -325,3 +325,20 @@ def test_inputs_are_left_as_they_are():
     metrics.precision(metrics.confusion_matrix(targets, targets, 2))
     assert torch.equal(scores, kept[0])
     assert torch.equal(targets, kept[1])
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("average", [None, "macro", "micro", "weighted"])
+def test_counts_of_narrow_integers_do_not_overflow(kind, average):
+    matrix = torch.tensor([[120, 101, 3], [90, 127, 44], [7, 99, 111]])
+    for name in ("precision", "recall", "specificity", "f1"):
+        function = getattr(metrics, name)
+        assert torch.equal(function(matrix.to(kind), average), function(matrix, average))
+    assert metrics.accuracy(matrix.to(kind)) == metrics.accuracy(matrix)
+
+
+def test_one_class_alone_can_be_measured():
+    matrix = metrics.confusion_matrix(torch.zeros(5).long(), torch.zeros(5, dtype=torch.bool), 1)
+    assert metrics.accuracy(matrix) == 1
+    assert metrics.specificity(matrix).tolist() == [0]
+    assert metrics.confusion_matrix(torch.ones(3, dtype=torch.bool), torch.tensor([0, 1, 1]), 2).tolist() == [[0, 1], [0, 2]]

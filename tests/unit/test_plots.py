@@ -7,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
 import seaborn as sns
+import torch
 from matplotlib.colors import to_hex
 
 from course_utils import plots
@@ -45,3 +46,12 @@ def test_importing_a_lessons_modules_does_not_import_seaborn_or_scipy():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "matplotlib.pyplot"} <= set(loaded)
     assert not {"seaborn", "scipy.stats", "sklearn", "torchvision"} & set(loaded)
+
+
+def test_image_grids_refuse_what_they_cannot_show():
+    images = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="3 images and 2 titles"):
+        plots.image_grid(images, ["a", "b"])
+    for bad in (images[:0], images[0], images.expand(3, 2, 4, 4)):
+        with pytest.raises(ValueError, match=r"\(N, C, H, W\)"):
+            plots.image_grid(bad, ["a", "b", "c"])

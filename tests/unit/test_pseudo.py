@@ -161,3 +161,24 @@ def test_bad_settings_are_refused():
         pseudo.pseudo_label_loss(unlabelled(), always(1.0), threshold=2)
     with pytest.raises(ValueError, match="no batch"):
         pseudo.pseudo_label_loss([], always(1.0))(nn.Linear(4, K), 1)
+
+
+@given(
+    st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False), st.floats(0, 1.7e308)
+)
+def test_a_ramp_of_any_length_stays_within_its_weights(one, other, alpha):
+    start, end = sorted((one, other))
+    assert pseudo.ramp(start, start, end, alpha) in (0.0, alpha)
+    assert pseudo.ramp(end, start, end, alpha) == alpha
+    for part in (0.001, 0.5, 0.999):
+        assert 0 <= pseudo.ramp(start + part * (end / 2 - start / 2), start, end, alpha) <= alpha
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_confident_takes_probabilities_of_every_precision(kind):
+    p = (torch.randn(200, 30, generator=torch.Generator().manual_seed(0)) * 4).softmax(1).to(kind)
+    kept = pseudo.confident(p, 0.75)
+    assert kept.positions.tolist() == [i for i, row in enumerate(p.tolist()) if max(row) >= 0.75]
+    assert torch.equal(kept.labels, p[kept.positions].argmax(1))
+    assert len(pseudo.confident(p, 0).positions) == 200
+    assert len(pseudo.confident(p[:0], 0.5).positions) == 0

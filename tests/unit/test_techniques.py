@@ -1,12 +1,14 @@
+import fractions
 import math
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, chisquare, kstest
+from scipy.stats import beta, binomtest, chisquare, kstest
 from torchvision.transforms import v2
 
 from course_utils.augment import chain
@@ -224,6 +226,58 @@ def test_lambda_follows_the_beta_distribution(alpha):
     assert kstest(swapped, "beta", args=(alpha, alpha)).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("alpha", [5e-324, 1e-12, 1e-8, 1e-4, 1e-3, 0.01, 0.05, 0.0999, 0.1, 0.3, 1, 50, 9e5, 2e6, 1e8, 1e15])
+def test_lambda_follows_the_beta_distribution_over_the_whole_range(alpha):
+    """By the share of draws below some quantiles: both ends of small alphas are closer to 0 and 1 than floats can say."""
+    torch.manual_seed(3)
+    draw, n = mixing._beta(alpha), 3000
+    lams = np.array([draw() for _ in range(n)])
+    assert ((lams >= 0) & (lams <= 1)).all()
+    law = beta(alpha, alpha)
+    spread = 0.45 / math.sqrt(2 * alpha + 1)
+    for limit in (1e-300, 1e-30, 1e-5, 0.5 - spread, 0.49, 0.5, 0.5 + spread):
+        below = float(law.cdf(limit)) if alpha > 1e-300 else 0.5  # towards 0, half of all draws are 0 and half are 1
+        assert binomtest(int((lams < limit).sum()), n, below).pvalue > 1e-4
+    assert (lams == 0.5).mean() < 0.01
+
+
+@pytest.mark.parametrize("make", [mixing.mixup, mixing.cutmix])
+@pytest.mark.parametrize("alpha", [1e-8, 0.4, 1e8])
+def test_mixing_repeats_with_the_seed_and_keeps_distributions(make, alpha):
+    x, y = random_batch(0, 8)
+    results = []
+    for _ in range(2):
+        torch.manual_seed(4)
+        results.append([make(alpha, K)(x, y) for _ in range(20)])
+    for one, same in zip(*results, strict=True):
+        assert torch.equal(one[0], same[0])
+        assert torch.equal(one[1], same[1])
+        assert one[0].isfinite().all()
+        torch.testing.assert_close(one[1].sum(1), torch.ones(8))
+
+
+def test_usual_alphas_keep_torchs_own_draws():
+    """Lessons' recorded numbers hang on them."""
+    for alpha in (0.1, 0.2, 1.0, 4, 1000):
+        torch.manual_seed(0)
+        ours = [mixing._beta(alpha)() for _ in range(5)]
+        torch.manual_seed(0)
+        assert ours == [float(torch.distributions.Beta(float(alpha), float(alpha)).sample()) for _ in range(5)]
+
+
+def test_pairs_and_boxes_are_checked():
+    x, y = random_batch(0)
+    p, index = F.one_hot(y, K), torch.arange(6)
+    with pytest.raises(ValueError, match=r"targets are torch.int64.*as_probabilities"):
+        mixing.mix_pairs(x, p, index, 0.5)
+    for box in ((0, 5, 0, 2), (-1, 2, 0, 2), (2, 1, 0, 1), (0, 1, 0, 6)):
+        with pytest.raises(ValueError, match=r"within \(4, 5\) pixels"):
+            mixing.paste_box(x, p.float(), index, box)
+    for lam in (0, 1):
+        mixed = mixing.mix_pairs(x, p.float(), index.flip(0), lam)
+        assert torch.equal(mixed[0], x if lam else x.flip(0))
+
+
 def test_partners_are_a_permutation_and_all_are_equally_likely():
     torch.manual_seed(0)
     n = 4
@@ -302,6 +356,25 @@ def test_the_gap_without_smoothing_is_infinite_and_with_all_of_it_zero():
         smoothing.optimal_logit_gap(0.1, 1)
 
 
+@given(st.floats(0, 1, exclude_min=True), st.integers(2, 1000))
+def test_the_gap_is_accurate_at_both_ends(alpha, k):
+    gap = smoothing.optimal_logit_gap(alpha, k)
+    share = fractions.Fraction(alpha) / k
+    ratio = (1 - fractions.Fraction(alpha)) / share  # of the gap's exponential, less 1
+    exact = math.log(ratio.numerator + ratio.denominator) - math.log(ratio.denominator) if ratio > 1 else math.log1p(ratio)
+    assert gap == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize("convention", ["all", "others"])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_smoothing_holds_at_both_ends_and_in_every_precision(convention, kind):
+    p = torch.eye(K, dtype=kind)
+    assert torch.equal(smoothing.label_smoothing(0, K, convention)(p, p)[1], p)
+    gone = smoothing.label_smoothing(1, K, convention)(p, p)[1]
+    expected = (torch.ones(K, K) / K if convention == "all" else (1 - torch.eye(K)) / (K - 1)).to(kind)
+    torch.testing.assert_close(gone, expected)
+
+
 def test_smoothing_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="between 0 and 1"):
         smoothing.label_smoothing(1.5, K)
@@ -365,6 +438,16 @@ def test_noise_on_values_has_the_asked_size_and_share():
 def test_noise_below_the_resolution_of_float32_is_none():
     y = torch.rand(1000) * 40 + 5
     assert torch.equal(noise.disturb_value(1e-8)(y, y)[1], y)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float32])
+def test_values_that_get_no_noise_stay_whatever_its_size(kind):
+    torch.manual_seed(0)
+    y = torch.linspace(-3, 3, 200, dtype=kind)
+    disturbed = noise.disturb_value(1e300, share=0.5)(y, y)[1]
+    assert not disturbed.isnan().any()
+    assert 50 < int((disturbed == y).sum()) < 150
+    assert torch.equal(noise.disturb_value(1e300, share=0)(y, y)[1], y)
 
 
 def test_noise_on_values_keeps_the_shape_and_refuses_classes():
