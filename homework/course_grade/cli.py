@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     about = "Grade a folder of untrusted notebooks, INBOX/<student>.ipynb. The same command goes on after an interruption."
     made = argparse.ArgumentParser(prog="course-grade", description=about)
     add = made.add_argument
-    add("inbox", type=Path, metavar="INBOX", help="folder of <student>.ipynb")
+    add("inbox", type=Path, metavar="INBOX", help="folder of <student>.ipynb, or of a folder or a zip per student")
     add("--out", type=Path, required=True, metavar="DIR", help="where grades.csv, gradebook.db and feedback/ go")
     add("--jobs", type=int, default=cores(), metavar="N", help="notebooks at once (default: %(default)s, the cores)")
     add("--gradebook", metavar="URL", help="such as postgresql+psycopg://user@host/grades (default: DIR/gradebook.db)")
@@ -223,7 +223,8 @@ def adopt_keys(students: list[Student], kept: list[str]) -> None:
     """Let students keep the keys under which an earlier run has graded them, though their names are spelled otherwise now."""
     earlier = {names.fold(key): key for key in kept}
     for student in students:
-        student.key = earlier.get(names.fold(student.key), student.key)
+        if student.key not in kept:
+            student.key = earlier.get(names.fold(student.key), student.key)
 
 
 def tell(lines: list[str]) -> None:

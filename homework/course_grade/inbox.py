@@ -28,6 +28,7 @@ NOTHING = "nothing was handed in"
 LITTER = re.compile(r"\..*|~\$.*|__macosx|thumbs\.db|desktop\.ini|__pycache__|icon\r", re.IGNORECASE)
 # Browsers add endings, and numbers for copies: kim.ipynb.json, kim.ipynb.txt, kim.ipynb (1).json.
 NOTEBOOK = re.compile(r"(.+?)\.ipynb( ?\(\d+\)|의 사본)?(?:\.(?:ipynb|json|txt|download))*", re.IGNORECASE)
+ENDING = re.compile(r"(?:\.tar)?\.\w{1,8}$")
 # What people hand in instead of a notebook. Of other kinds, such as scripts, an inbox may hold some that are nobody's.
 DOCUMENT = re.compile(r".+\.(pdf|html?|docx?|hwpx?|odt|rtf|pages|md|rar|7z|tar|gz|tgz|zip|url|webloc|png|jpe?g)", re.IGNORECASE)
 MOODLE = re.compile(r"(.+?)_\d+_assignsubmission_.*", re.IGNORECASE)
@@ -50,16 +51,22 @@ class File:
     @property
     def stem(self) -> str:
         """Name without the ending."""
-        name = names.tidy(self.way[-1])
-        found = NOTEBOOK.fullmatch(name)
-        if found:
-            return found[1] + (found[2] or "")
-        return name.rpartition(".")[0] or name
+        return _stem(self.way[-1])
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of folders, of zips and of the file, without endings."""
+        return [*(_stem(part) if _is_zip(part) else names.tidy(part) for part in self.way[:-1]), self.stem]
 
     @property
     def is_notebook(self) -> bool:
         """Whether its name says so."""
         return bool(NOTEBOOK.fullmatch(names.tidy(self.way[-1])))
+
+    @property
+    def zips(self) -> list[str]:
+        """Names of the zips around it."""
+        return [part for part in self.way[:-1] if _is_zip(part)]
 
     def holds_notebook(self) -> bool:
         """Whether a file of another name is a notebook, by what it holds."""
@@ -69,6 +76,19 @@ class File:
             return bool(intake.parse(self.read()))
         except intake.IntakeError:
             return False
+
+
+def _stem(name: str) -> str:
+    shown = names.tidy(name)
+    whole = NOTEBOOK.fullmatch(shown)
+    if not whole:
+        shown = ENDING.sub("", shown) or shown
+        whole = NOTEBOOK.fullmatch(shown)  # kim.ipynb.zip
+    return whole[1] + (whole[2] or "") if whole else shown
+
+
+def _is_zip(name: str) -> bool:
+    return names.tidy(name).lower().endswith(".zip")
 
 
 @dataclass
@@ -167,17 +187,14 @@ class _Listed:
 
         Outer folders come first: in a student's folder files may have any name.
         """
-        parts = [*file.way[:-1], file.stem]
         for find in (self._exact, self._copy, self._within):
-            for level, part in enumerate(parts):
-                if level < len(parts) - 1 and part.lower().endswith(".zip"):
-                    part = part[:-4]
+            for level, part in enumerate(file.parts):
                 if owner := find(part, level, file):
                     return owner
         return None
 
     def _exact(self, part: str, level: int, _: File) -> Owner | None:
-        found = MOODLE.fullmatch(names.tidy(part))
+        found = MOODLE.fullmatch(part)
         for form in (part, found[1] if found else part):
             name = self.names.get(names.fold(form)) or self.keys.get(names.fold(names.key(form)))
             if name:
@@ -192,7 +209,11 @@ class _Listed:
     def _within(self, part: str, level: int, file: File) -> Owner | None:
         """A name whose words stand in a file's name, together and in order, if that is so for one student only."""
         text = f" {' '.join(names.words(part))} "
-        found = [name for name, words in self.words.items() if f" {' '.join(words)} " in text and len("".join(words)) > 1]
+        found = []
+        for name, words in self.words.items():
+            joined = "".join(words)  # Canvas leaves out blanks
+            if len(joined) > 1 and (f" {' '.join(words)} " in text or f" {joined} " in text):
+                found.append(name)
         longest = max(found, key=len, default=None)
         if longest is None or any(names.fold(name) not in names.fold(longest) for name in found):
             return None
@@ -201,12 +222,10 @@ class _Listed:
 
 def _own_name(file: File, level: int) -> str:
     """What a file that is nobody's calls its student."""
-    parts = [*file.way[:-1], file.stem]
-    for part in parts:
-        if found := MOODLE.fullmatch(names.tidy(part)):
+    for part in file.parts:
+        if found := MOODLE.fullmatch(part):
             return names.tidy(found[1])
-    part = parts[min(level, len(parts) - 1)]
-    return names.tidy(part[:-4] if level < len(parts) - 1 and part.lower().endswith(".zip") else part)
+    return file.parts[min(level, len(file.parts) - 1)]
 
 
 def _copy_note(name: str) -> str:
@@ -261,11 +280,13 @@ def _newest(files: list[File], fits: Callable[[bytes], bool]) -> File:
 
 def _handed_in_as(counts: File, files: list[File]) -> str:
     """What is to be said of how a notebook was handed in; nothing of one file, alone or in a folder."""
-    zips = {file.way[0] for file in files if file.way[0].lower().endswith(".zip")}
+    zips = {tuple(file.zips) for file in files}
     if len(files) > 1 and len({_content(file) for file in files}) > 1:
-        holder = f"handed in as {names.key(min(zips))}, which holds" if len(zips) == 1 else "handed in:"
+        holder = (
+            f"handed in as {names.key(files[0].zips[-1])}, which holds" if len(zips) == 1 and files[0].zips else "handed in:"
+        )
         return f"{holder} {len(files)} notebooks: {_listing([(file, '') for file in files])}; {counts.label} counts"
-    plain = names.tidy(counts.way[-1]).lower().endswith(".ipynb") and not zips
+    plain = names.tidy(counts.way[-1]).lower().endswith(".ipynb") and not counts.zips
     return "" if plain else f"handed in as {counts.label}"
 
 
@@ -322,7 +343,7 @@ def _files(folder: Path, way: tuple[str, ...]) -> Iterator[File]:
         if stat.S_ISDIR(about.st_mode) and not path.name.lower().endswith(".ipynb"):
             inside = _files(path, here) if len(here) < DEPTH_LIMIT else iter(())
             yield from _or_fault(inside, here, "is an empty folder" if len(here) < DEPTH_LIMIT else "lies too deep")
-        elif stat.S_ISREG(about.st_mode) and path.name.lower().endswith(".zip"):
+        elif stat.S_ISREG(about.st_mode) and _is_zip(path.name):
             yield from _or_fault(_members(lambda path=path: intake.opened(path), here, 1), here, "is an empty zip")
         else:
             fault = "" if stat.S_ISREG(about.st_mode) else "is a link" if path.is_symlink() else "is not a file"
@@ -331,17 +352,17 @@ def _files(folder: Path, way: tuple[str, ...]) -> Iterator[File]:
 
 def _or_fault(files: Iterator[File], way: tuple[str, ...], empty: str) -> Iterator[File]:
     """Files of a folder or a zip, or one that says why there are none."""
-    count = 0
+    fault = empty
     try:
-        for count, file in enumerate(files, start=1):  # noqa: B007
+        for file in files:
+            fault = ""
             yield file
-        fault = empty
     except intake.IntakeError as error:
         fault = str(error)
     except OSError as error:
         fault = f"cannot be opened: {error.strerror}"
-    if not count:
-        yield File(way, 0, _refusing(f"{way[-1]} {fault}"), fault)
+    if fault:
+        yield File(way, 0, _refusing(f"{names.key(way[-1])} {fault}"), fault)
 
 
 def _refusing(reason: str) -> Callable[[], bytes]:
@@ -369,7 +390,7 @@ def _members(source: Callable, way: tuple[str, ...], depth: int) -> Iterator[Fil
         here = (*way, *parts)
         read = _member_reader(source, member)
         fault = _member_fault(member) or ("lies too deep" if len(here) > DEPTH_LIMIT else "")
-        if not fault and parts[-1].lower().endswith(".zip"):
+        if not fault and _is_zip(parts[-1]):
             if depth < ZIP_DEPTH_LIMIT:
                 inner = _members(lambda read=read: io.BytesIO(read()), here, depth + 1)
                 yield from _or_fault(inner, here, "is an empty zip")

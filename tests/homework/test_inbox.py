@@ -226,7 +226,7 @@ def test_what_is_not_a_notebook_is_named(put, name):
     with pytest.raises(intake.IntakeError, match=f"not a notebook: {name}"):
         student.read()
     students = found(put)
-    assert name in found.nobodys or name in students[Path(name).stem if not name.endswith("gz") else "ada.tar"].reason
+    assert name in found.nobodys or name in students["ada"].reason
 
 
 def test_a_file_beside_a_notebook_is_named(put):
@@ -311,6 +311,26 @@ def test_a_zip_of_several_notebooks_names_them(put):
     (note,) = student.notes
     assert note.startswith("handed in as kim.zip, which holds 3 notebooks: kim.zip/a.ipynb, kim.zip/b.ipynb, kim.zip/c.ipynb")
     assert note.endswith("; kim.zip/b.ipynb counts")
+
+
+@pytest.mark.parametrize("name", ["kim.zip", "kim.ipynb.zip", "KIM.ZIP", "kim (1).zip"])
+def test_names_of_zips(put, name):
+    put(name, zip_of({"hw.ipynb": NOTEBOOK}))
+    put("lee.ipynb")
+    assert found(put, "Kim", "Lee")["Kim"].read() == NOTEBOOK
+
+
+@pytest.mark.parametrize("name", ["kim.ipynb.pdf", "kim.tar.gz", "kim.ipynb.html", "kim.7z"])
+def test_endings_are_not_the_name(put, name):
+    put(name, b"x")
+    put("lee.ipynb")
+    assert name in found(put)["kim"].reason
+    assert name in found(put, "kim", "lee")["kim"].reason
+
+
+def test_a_name_without_its_blank(put):
+    put("kimminji_12345_67890_13_homework-1.ipynb")
+    assert found(put, "Kim, Minji", "Lee")["Kim, Minji"].read() == NOTEBOOK
 
 
 def test_names_in_zips_of_korean_windows_and_of_macs(put):
