@@ -55,7 +55,7 @@ TABLES = [
     torch.tensor,
     pd.DataFrame,
     sparse.csr_array,
-    np.matrix,
+    lambda rows: np.array(rows).T.copy().T,
     lambda rows: [torch.tensor(row) for row in rows],
 ]
 rows = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=5)
@@ -142,6 +142,8 @@ Pair = namedtuple("Pair", "x y")
         ({"a": 1}, Counter("a")),
         ({"a": 1}, OrderedDict(a=1)),
         ({"x": 1, "y": 2}, Point(np.float64(1), torch.tensor(2))),
+        (pd.Series([1.0, 2.0]), pd.Series([1, 2], index=["a", "b"])),
+        (pd.Series([True, False]), np.array([True, False])),
         ([1, 2], Pair(1.0, np.int8(2))),
         (3, Colour.RED),
         (torch.tensor([1, 2]), torch.tensor([1, 2], dtype=torch.uint8)),
@@ -207,7 +209,7 @@ JSON = st.recursive(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=500)
+@settings(derandomize=True, deadline=None, max_examples=200)
 @given(JSON, JSON)
 def test_whatever_a_kernel_sends_is_compared_without_an_error(mine, yours):
     assert score.difference(mine, mine) == ""
@@ -274,7 +276,7 @@ endless.append(endless)
         (lambda: len, "cannot be compared"),
         (lambda: "x" * 1_000_000, "too large to be compared"),
         (lambda: np.zeros(1_000_000), "1,000,000 numbers are too many to be compared"),
-        (lambda: [0.5] * 1_000_000, "too large to be compared"),
+        (lambda: [0.5] * 150_000, "too large to be compared"),
     ],
 )
 def test_a_check_that_goes_wrong_does_not_cost_the_next_one(sent, compute, words):

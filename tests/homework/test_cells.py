@@ -1,0 +1,232 @@
+"""One bad cell costs itself: whatever it does with interrupts, the kernel or the line to it, the rest is graded."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import dask
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell
+
+from course_grade import job
+from course_grade.assignment import Assignment
+from course_grade.execute import SandboxExecute
+from course_grade.workers import KilledWorker, Workers
+from tests.homework import toy
+
+LIMITS = {"memory": 1 << 30, "processes": 64, "disk": 64 << 20}
+IGNORE = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+ALL = {"test-scale": "4", "test-total": "2"}
+STOPPED, STUBBORN, DIED = "(CellTimeoutError)", "could not be interrupted, and was left out", "the kernel died in"
+
+# By name: source of a cell that a student added, and words of the note.
+ADDED = {
+    "ten shell commands": ("\n".join(["!sleep 100"] * 10), STOPPED),
+    "a shell script": ("%%bash\nfor n in 1 2 3 4; do sleep 100; done", STOPPED),
+    "passes on": (
+        "import time\nfor _ in range(9):\n    try:\n        time.sleep(99)\n    except KeyboardInterrupt:\n        pass",
+        STOPPED,
+    ),
+    "tries again": (
+        "import subprocess\nfor _ in range(6):\n    try:\n        subprocess.run(['sleep', '99'])\n    except BaseException: 1",
+        STOPPED,
+    ),
+    "a context that suppresses": (
+        "import contextlib, time\nfor _ in range(5):\n    with contextlib.suppress(BaseException):\n        time.sleep(99)",
+        STOPPED,
+    ),
+    "threads": (
+        "import threading, time\nwaiting = [threading.Thread(target=time.sleep, args=(99,)) for _ in range(4)]\n"
+        "for thread in waiting:\n    thread.start()\nfor thread in waiting:\n    thread.join()",
+        STOPPED,
+    ),
+    "a lock": ("import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()", STOPPED),
+    "awaits": ("import asyncio\nawait asyncio.sleep(99)", STOPPED),
+    "a generator": (
+        "import time\ndef steps():\n    while True:\n        try:\n            time.sleep(9)\n        finally:\n"
+        "            yield\nfor _ in zip(range(5), steps()): pass",
+        STOPPED,
+    ),
+    "ignores": (f"{IGNORE}time.sleep(99)", STUBBORN),
+    "handles": (f"{IGNORE}signal.signal(signal.SIGINT, lambda *_: print('no'))\nwhile True:\n    time.sleep(1)", STUBBORN),
+    "is deep in C": ("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", STUBBORN),
+    "for ever": (
+        "import time\nwhile True:\n    try:\n        time.sleep(9)\n    except BaseException:\n        pass",
+        STUBBORN,
+    ),
+    "ends the process": ("import os\nos._exit(0)", DIED),
+    "writes where it must not": ("import ctypes\nctypes.string_at(0)", DIED),
+    "aborts": ("import os\nos.abort()", DIED),
+    "exits": ("exit()\nraise ValueError", "(SystemExit)"),
+    "quits": ("if True:\n    quit()\nraise ValueError", "(SystemExit)"),
+    "exits from the system": ("import sys\nsys.exit('enough')", "(SystemExit)"),
+    "asks": ("name = input('Who are you? ')", "(StdinNotImplementedError)"),
+    "asks for a password": ("import getpass\ngetpass.getpass()", "(StdinNotImplementedError)"),
+    "an error of ten megabytes": ("raise ValueError('x' * (10 << 20))", "too much output: an added cell"),
+    "a picture of ten megabytes": (
+        "from IPython.display import display\ndisplay({'image/png': 'x' * (10 << 20)}, raw=True)",
+        "too much output: an added cell",
+    ),
+    "a picture of nothing": (
+        "from IPython.display import display\ndisplay({'image/png': 7, 'text/plain': None}, raw=True)",
+        "",
+    ),
+    "nonsense": (
+        "kernel = get_ipython().kernel\n"
+        "for content in ({'data': 7}, {}, [], 7):\n"
+        "    kernel.session.send(kernel.iopub_socket, 'display_data', content=content, parent=kernel.get_parent())",
+        "unreadable messages in an added cell",
+    ),
+    "forgets everything": ("%reset -f", ""),
+    "installs": ("\n".join(f"!pip install nothing-{n}" for n in range(2)) + "\n%pip install nothing", ""),
+    "downloads": ("!git clone https://example.org/x.git\n!curl -sS https://example.org\n!wget -nv https://example.org", ""),
+    "prints in four thousand pieces": ("for n in range(4000):\n    print(n, flush=True)", ""),
+}
+PRINTS = """
+from IPython.display import display
+def {name}:
+    for n in range(3000):
+        display(n)
+    return {value}
+"""
+# By name: answers, points, words of the note.
+ANSWERED = {
+    "prints in three thousand pieces": (
+        PRINTS.format(name="scale(numbers, factor)", value="[number * factor for number in numbers]"),
+        PRINTS.format(name="total(numbers)", value="sum(numbers)"),
+        "4",
+        "2",
+        "",
+    ),
+    "exits in a check": (
+        "import sys\ndef scale(numbers, factor):\n    if factor > 0: sys.exit()\n    return [factor * n for n in numbers]",
+        "def total(numbers):\n    exit()",
+        "2",
+        "0",
+        "",
+    ),
+    "kills the kernel in a check": (
+        "import os\ndef scale(numbers, factor):\n    os._exit(0)",
+        toy.RIGHT_TOTAL,
+        "0",
+        "2",
+        f"{DIED} test-scale",
+    ),
+    "an answer that kills the kernel": ("import os\nos._exit(0)", toy.RIGHT_TOTAL, "0", "2", f"{DIED} scale"),
+    "ignores in a check": (
+        toy.RIGHT,
+        f"{IGNORE}def total(numbers):\n    {IGNORE.splitlines()[1]}\n    time.sleep(99)",
+        "4",
+        "0",
+        f"test-total {STUBBORN}",
+    ),
+    "loops in a check": ("def scale(numbers, factor):\n    while factor:\n        pass", toy.RIGHT_TOTAL, "0", "2", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def plan(bubblewrap):
+    settings = {"timeout": 300, "notebook_timeout": 900, "limits": LIMITS}
+    plan = job.solve(job.Plan(Assignment("toy", toy.source(), toy.release()), seed=3, settings=settings))
+    job._warmed(plan)  # by this thread, since it ends with the one that starts it
+    yield plan
+    job.cool()
+
+
+@pytest.fixture(scope="module")
+def graded(plan):
+    """Notebooks with one bad cell, graded side by side since most of them only wait: by name, the notebook and its notes."""
+    made = {}
+    for number, (name, (source, _)) in enumerate(ADDED.items()):
+        made[name] = toy.answered()
+        made[name].cells.insert((0, 2, 4)[number % 3], new_code_cell(source))  # above, between and below the answers
+    made |= {name: toy.answered(scale, total) for name, (scale, total, *_) in ANSWERED.items()}
+
+    def grade(name: str) -> job.Result:
+        # Only what is about a cell's limit has a short one, so that nothing here leans on the machine's pace.
+        limited = ADDED.get(name, ANSWERED.get(name))[-1].endswith((STOPPED, STUBBORN)) or name == "loops in a check"
+        settings = plan.settings | {"timeout": 4 if limited else 300}
+        return job.grade(replace(plan, settings=settings), nbformat.writes(made[name]).encode())
+
+    with ThreadPoolExecutor(8) as pool:
+        results = dict(zip(made, pool.map(grade, made), strict=True))
+    return {name: (nbformat.reads(result.notebook, as_version=4), result.notes) for name, result in results.items()}
+
+
+def points(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    return {name: toy.cell(notebook, name).outputs[-1].data["text/plain"] for name in ALL}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_a_bad_cell_costs_no_points_and_is_named(graded, name):
+    notebook, notes = graded[name]
+    assert points(notebook) == ALL
+    assert ADDED[name][1] in "\n".join(notes)
+    assert notes or not ADDED[name][1]
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_a_bad_answer_costs_its_own_points(graded, name):
+    notebook, notes = graded[name]
+    *_, scale, total, words = ANSWERED[name]
+    assert points(notebook) == {"test-scale": scale, "test-total": total}
+    assert words in "\n".join(notes)
+
+
+def test_feedback_says_that_time_was_up(graded):
+    notebook, _ = graded["loops in a check"]
+    assert "✗ five numbers: stopped: it takes too long" in toy.cell(notebook, "test-scale").outputs[0].text
+
+
+def test_nothing_that_is_printed_is_dropped(graded):
+    notebook, _ = graded["prints in four thousand pieces"]
+    cell = next(cell for cell in notebook.cells if "4000" in cell.source)
+    assert cell.outputs[0].text == "".join(f"{n}\n" for n in range(4000))
+
+
+def test_cells_that_ran_before_a_kernel_died_are_not_heard_twice(plan):
+    """Each cell is heard once, though most run twice here; the second kernel knows nothing of the first."""
+    made = toy.answered()
+    made.cells = [new_code_cell("print('once')"), *made.cells, new_code_cell("import os\nprint('last')\nos._exit(0)")]
+    made.cells.append(new_code_cell("print(given, 'after')"))
+    executor = SandboxExecute(seed=1, warm=job._warmed(plan), **plan.settings)
+    executor.execute(made)
+    printed = ["".join(output.get("text", "") for output in cell.get("outputs", ())) for cell in made.cells]
+    assert printed[0] == "once\n"
+    assert printed[-1] == "1 after\n"
+    assert "the kernel died" in printed[-2]
+
+
+def test_a_notebook_that_takes_too_long_keeps_what_it_has(plan):
+    made = toy.answered()
+    made.cells.append(new_code_cell(f"{IGNORE}time.sleep(99)"))
+    executor = SandboxExecute(seed=1, warm=job._warmed(plan), timeout=60, notebook_timeout=5, limits=LIMITS)
+    executor.execute(made)
+    assert executor.notes == ["stopped: the notebook takes longer than 5 s"]
+
+
+def good(number: int) -> int:
+    time.sleep(0.02)
+    return number
+
+
+def raises() -> None:
+    raise ZeroDivisionError("the job's own")
+
+
+def kills_its_worker() -> None:
+    os._exit(3)
+
+
+def test_jobs_that_kill_their_workers_cost_nobody_else():
+    """With a scheduler that gives up at the first death, so that those who waited for the same worker are lost at first."""
+    jobs = [(f"good {number}", good, (number,)) for number in range(5)]
+    jobs[1:1] = [("killer", kills_its_worker, ())]
+    jobs[3:3] = [("raises", raises, ())]
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), Workers(2) as workers:
+        results = dict(workers.run(jobs))
+    assert isinstance(results.pop("killer"), KilledWorker)
+    assert isinstance(results.pop("raises"), ZeroDivisionError)
+    assert results == {f"good {number}": number for number in range(5)}
