@@ -193,12 +193,15 @@ class _Together:
         self.buffers = {name: _stack([member.get_buffer(name) for member in members]) for name, _ in members[0].named_buffers()}
         self.first = next(iter([*self.params.values(), *self.buffers.values()]), torch.empty(0))
         self.update = optimizer(list(self.params.values()))
+        self.places = _places(members[0])
         self.losses_of_all = vmap(self._member_loss, randomness="different")
         self.classes: int | None = None
         self.input_type: torch.dtype | None = None
 
     def _member_loss(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return self.loss(functional_call(self.members[0], (params, buffers), (x,)), y)
+        own = params | buffers
+        state = {place: own[name] for place, name in self.places.items()}
+        return self.loss(functional_call(self.members[0], state, (x,), tie_weights=False), y)
 
     def epoch(self, loaders: Sequence[Iterable[tuple[Tensor, Tensor]]], epoch: int) -> Tensor:
         """One pass. What the steps leave behind stays on the device, and is read once, at the end."""
@@ -346,6 +349,20 @@ class _Together:
                 for name, tensor in (self.params | self.buffers).items():
                     own[name].copy_(tensor[position])
                 member.eval()
+
+
+def _places(model: nn.Module) -> dict[str, str]:
+    """Each place where a weight or buffer stands, and the name of what stands there: tied weights have several places.
+
+    A layer that is used twice counts once. Torch's own way of finding places counts it twice, and then forgets to take its
+    stacked weights out of the second.
+    """
+    names = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    places = {}
+    for path, part in model.named_modules():
+        own = {**part._parameters, **part._buffers}
+        places |= {f"{path}.{label}" if path else label: names[id(it)] for label, it in own.items() if it is not None}
+    return places
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:

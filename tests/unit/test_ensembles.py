@@ -1,4 +1,5 @@
 import copy
+import functools
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 from course_utils.data import TensorLoader
 from course_utils.models import MLP, SmallCNN
-from course_utils.techniques import ensembles
+from course_utils.techniques import ensembles, imbalance
 
 
 def random_logits(seed, members=5, samples=30, classes=4):
@@ -229,3 +230,349 @@ def test_a_loss_that_is_not_finite_names_the_member_and_spoils_none():
         ensembles.fit_together(members, [small_loader(), bad], optimizer=OPTIMIZERS["sgd"], epochs=2, progress=False)
     for key, value in members[0].state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+
+
+# Members that are not alike
+
+OPTIONS = {"optimizer": OPTIMIZERS["sgd"], "progress": False}
+
+
+def net(*between, width=8):
+    return nn.Sequential(nn.Linear(64, width), *between, nn.Linear(width, 3))
+
+
+class Calls(nn.Module):
+    """A network with a function and a number of its own."""
+
+    def __init__(self, function, number=1):
+        super().__init__()
+        self.linear, self.function, self.number = nn.Linear(64, 3), function, number
+
+    def forward(self, x):
+        return self.linear(self.function(x)) * self.number
+
+
+def times(factor):
+    return lambda x: x * factor
+
+
+def with_(model, change):
+    change(model)
+    return model
+
+
+def normed(**options):
+    return net(nn.BatchNorm1d(8, **options))
+
+
+APART = {
+    "another activation": (net(nn.ReLU()), net(nn.Tanh()), "1 is Tanh, not ReLU"),
+    "another slope": (net(nn.LeakyReLU(0.1)), net(nn.LeakyReLU(0.2)), "negative_slope of 1 is 0.2, not 0.1"),
+    "another dropout": (net(nn.Dropout(0.1)), net(nn.Dropout(0.3)), "p of 1 is 0.3"),
+    "another epsilon": (normed(), normed(eps=1e-2), "eps of 1"),
+    "another momentum": (normed(), normed(momentum=0.3), "momentum of 1"),
+    "another stride": (nn.Conv2d(1, 3, 3), nn.Conv2d(1, 3, 3, stride=2), "stride of the network"),
+    "another padding": (nn.Conv2d(1, 3, 3), nn.Conv2d(1, 3, 3, padding=1), "padding"),
+    "another kind of padding": (nn.Conv2d(1, 3, 3), nn.Conv2d(1, 3, 3, padding_mode="circular"), "padding_mode"),
+    "another dilation": (nn.Conv2d(1, 3, 3), nn.Conv2d(1, 3, 3, dilation=2), "dilation"),
+    "another width": (net(), net(width=9), "out_features of 0 is 9, not 8"),
+    "without a bias": (nn.Linear(64, 3), nn.Linear(64, 3, bias=False), "bias is missing"),
+    "a part more": (net(), net(nn.ReLU()), "its parts are"),
+    "another class": (nn.Linear(64, 3), type("Other", (nn.Linear,), {})(64, 3), "the network is Other, not Linear"),
+    "another function": (Calls(torch.relu), Calls(torch.tanh), "function of the network"),
+    "another lambda": (Calls(lambda x: x + 1), Calls(lambda x: x + 2), "another <function"),
+    "another closure": (Calls(times(1)), Calls(times(2)), "another <function"),
+    "another partial": (
+        Calls(functools.partial(F.leaky_relu, negative_slope=0.1)),
+        Calls(functools.partial(F.leaky_relu, negative_slope=0.2)),
+        "negative_slope=0.2",
+    ),
+    "another number": (Calls(torch.relu, 1), Calls(torch.relu, 2), "number of the network is 2, not 1"),
+    "another plain tensor": (Calls(torch.relu, torch.ones(3)), Calls(torch.relu, torch.arange(3)), "number of the network"),
+    "another list": (Calls(torch.relu, 1), Calls(torch.relu, [1]), "number of the network"),
+    "another module outside the tree": (
+        with_(Calls(torch.relu), lambda model: setattr(model, "kept", [nn.Linear(2, 2)])),
+        with_(Calls(torch.relu), lambda model: setattr(model, "kept", [nn.Linear(2, 2)])),
+        "kept of the network",
+    ),
+    "another forward": (
+        nn.Linear(64, 3),
+        with_(nn.Linear(64, 3), lambda model: setattr(model, "forward", lambda x: F.linear(x, -model.weight))),
+        "forward of the network",
+    ),
+    "a hook": (
+        nn.Linear(64, 3),
+        with_(nn.Linear(64, 3), lambda model: model.register_forward_hook(lambda module, given, out: 2 * out)),
+        "_forward_hooks of the network",
+    ),
+    "a frozen weight": (net(), with_(net(), lambda model: model[0].weight.requires_grad_(False)), "0.weight is .*frozen"),
+    "a frozen part": (normed(), with_(normed(), lambda model: model[1].eval()), "1 is in evaluation mode in one"),
+    "another type": (net(), net().double(), "0.weight is torch.float64"),
+    "a tie": (
+        nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)),
+        with_(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), lambda model: setattr(model[1], "weight", model[0].weight)),
+        "1.weight is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_members_that_compute_differently_are_refused(name):
+    first, second, message = APART[name]
+    same = copy.deepcopy(first)
+    before = copy.deepcopy(second.state_dict())
+    modes = [part.training for part in second.modules()]
+    with pytest.raises(ValueError, match=f"member 2 is not built as member 0: .*{message}"):
+        ensembles.fit_together([first, same, second], [small_loader() for _ in range(3)], epochs=1, **OPTIONS)
+    for key, value in second.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert [part.training for part in second.modules()] == modes
+
+
+SHARED = nn.ReLU()
+ALIKE = {
+    "functions": lambda: Calls(torch.relu),
+    "closures over equal values": lambda: Calls(times(2)),
+    "partials": lambda: Calls(functools.partial(F.leaky_relu, negative_slope=0.1), 0.5),
+    "plain tensors and arrays": lambda: Calls(torch.relu, torch.tensor(2.0)),
+    "not-a-numbers": lambda: with_(net(), lambda model: setattr(model, "best", [math.nan, np.arange(3), {"a": (1, None)}])),
+    "a method of their own": lambda: with_(net(), lambda model: setattr(model, "other", model.forward)),
+    "a list of their own parts": lambda: with_(net(), lambda model: setattr(model, "listed", [model[0], model[0].weight])),
+    "a part without weights in common": lambda: net(SHARED),
+    "a layer used twice": lambda: with_(net(nn.Identity(), width=64), lambda model: model.insert(0, model[0])),
+    "tied weights": lambda: with_(
+        nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)), lambda model: setattr(model[1], "weight", model[0].weight)
+    ),
+    "drawing in evaluation mode": lambda: Calls(functools.partial(F.dropout, p=0.5, training=True)),
+    "batch norm that counts": normed,
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_members_that_are_alike_are_trained_whatever_they_hold(name):
+    members = [ALIKE[name]() for _ in range(3)]
+    before = [copy.deepcopy(member.state_dict()) for member in members]
+    history = ensembles.fit_together(members, [small_loader() for _ in members], epochs=2, **OPTIONS)
+    assert history.isfinite().all()
+    for member, old in zip(members, before, strict=True):
+        assert any(not torch.equal(value, old[key]) for key, value in member.state_dict().items())
+
+
+def test_a_difference_that_no_attribute_shows_is_seen_in_the_losses():
+    rates = {}
+
+    class Elsewhere(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * rates[id(self)]
+
+    members = [Elsewhere(64, 3) for _ in range(3)]
+    for factor, member in zip((1, 1, 5), members, strict=True):
+        rates[id(member)] = factor
+    with pytest.raises(ValueError, match=r"members \[2\] give another loss than with the code of member 0"):
+        ensembles.fit_together(members, [small_loader() for _ in members], epochs=1, **OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["a layer used twice", "tied weights"])
+def test_weights_at_several_places_are_trained_as_alone(name):
+    together, alone = [], []
+    for made in (together, alone):
+        torch.manual_seed(0)
+        made += [ALIKE[name]().double() for _ in range(2)]
+    x, y = torch.randn(12, 64).double(), torch.arange(12) % 3
+    ensembles.fit_together(together, [TensorLoader(x, y, 4) for _ in together], epochs=2, **OPTIONS)
+    for member, one in zip(together, alone, strict=True):
+        train_alone(one, TensorLoader(x, y, 4), OPTIMIZERS["sgd"](one.parameters()), 2)
+        for key, value in one.state_dict().items():
+            torch.testing.assert_close(member.state_dict()[key], value, rtol=0, atol=1e-9)
+
+
+def test_a_member_that_is_given_twice_is_refused():
+    members = [net(), net()]
+    for again in (members[0], nn.Sequential(members[0][0], nn.Linear(8, 3))):
+        with pytest.raises(ValueError, match=r"members 0 and 2 share 0.weight.*copy.deepcopy"):
+            ensembles.fit_together([*members, again], [small_loader() for _ in range(3)], epochs=1, **OPTIONS)
+
+
+def test_the_comparison_uses_up_no_random_number():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 3)
+
+        def forward(self, x):
+            return self.linear(x + torch.randn(()))
+
+    weights = []
+    for compares in (True, False):
+        torch.manual_seed(0)
+        members, loaders = [Noisy() for _ in range(2)], [small_loader() for _ in range(2)]
+        with pytest.MonkeyPatch.context() as patch:
+            if not compares:
+                patch.setattr(ensembles._Together, "_losses_alone", lambda self, xs, ys: self._losses(xs, ys, self.buffers))
+                patch.setattr(ensembles._Together, "_output", lambda self, number, x: None)
+            ensembles.fit_together(members, loaders, epochs=1, **OPTIONS)
+        weights.append(members[1].linear.weight)
+    assert torch.equal(*weights)
+
+
+def test_what_is_frozen_stays_as_it_is():
+    members = [normed() for _ in range(2)]
+    for member in members:
+        member[0].weight.requires_grad_(False)
+        member[1].eval()
+    before = copy.deepcopy([member.state_dict() for member in members])
+    ensembles.fit_together(members, [small_loader() for _ in members], epochs=2, **OPTIONS)
+    for member, old in zip(members, before, strict=True):
+        moved = {key for key, value in member.state_dict().items() if not torch.equal(value, old[key])}
+        assert moved == {"0.bias", "1.weight", "1.bias", "2.weight", "2.bias"}
+
+
+# Inputs and labels of any kind, wherever they stand
+
+
+def loader_of(x, y):
+    return TensorLoader(x, y, 4)
+
+
+INPUTS, NAMES = torch.randn(12, 64, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+
+
+def fitted(*loaders, make=net, **options):
+    torch.manual_seed(0)
+    members = [make(nn.ReLU()) for _ in loaders]
+    history = ensembles.fit_together(members, loaders, **OPTIONS | {"epochs": 2} | options)
+    return [history, *(weight for member in members for weight in member.state_dict().values())]
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_floating_inputs_and_targets_of_any_type_are_taken(kind):
+    x, p = INPUTS.to(kind), F.one_hot(NAMES, 3)
+    expected = fitted(*[loader_of(x.float(), p.float()) for _ in range(2)])
+    for found, value in zip(fitted(*[loader_of(x, p.to(kind)) for _ in range(2)]), expected, strict=True):
+        assert torch.equal(found, value)
+
+
+def test_labels_of_members_may_differ_in_type():
+    expected = fitted(loader_of(INPUTS, NAMES), loader_of(INPUTS, NAMES))
+    found = fitted(loader_of(INPUTS, NAMES.to(torch.uint8)), loader_of(INPUTS, NAMES.to(torch.int16)))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32, torch.bool])
+def test_integer_inputs_that_no_layer_takes_are_named(kind):
+    loaders = [loader_of((INPUTS * 10).to(kind), NAMES) for _ in range(2)]
+    with pytest.raises(ValueError, match=rf"member 0 does not take inputs that are {kind}.*augment.normalize"):
+        fitted(*loaders)
+
+
+def test_integer_inputs_that_a_layer_takes_are_taken():
+    words = torch.randint(9, (12, 5))
+    make = lambda _: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(20, 3))  # noqa: E731
+    assert fitted(loader_of(words, NAMES), loader_of(words, NAMES), make=make)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("place", [0, 5, 11])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_an_input_that_is_not_finite_is_named_wherever_it_stands(place, bad):
+    x = INPUTS.clone()
+    x[place, 7] = bad
+    message = rf"members \[1\] is not finite in epoch 1, first in step {place // 4 + 1} \(member 1\): the inputs"
+    with pytest.raises(ArithmeticError, match=message):
+        fitted(loader_of(INPUTS, NAMES), loader_of(x, NAMES))
+
+
+def test_a_learning_rate_that_is_too_high_is_no_fault_of_the_inputs():
+    with pytest.raises(ArithmeticError, match="smaller learning rate"):
+        fitted(loader_of(INPUTS, NAMES), epochs=9, optimizer=lambda weights: torch.optim.SGD(weights, lr=1e30))
+
+
+def test_a_label_beyond_the_classes_is_named_with_member_and_step():
+    labels = NAMES.clone()
+    labels[9] = 3
+    members = [net(), net()]
+    before = copy.deepcopy(members[0].state_dict())
+    members[1].eval()
+    with pytest.raises(ValueError, match=r"labels of member 1 go from 1 to 3 in step 3 of epoch 1; 3 classes"):
+        ensembles.fit_together(members, [loader_of(INPUTS, NAMES), loader_of(INPUTS, labels)], epochs=1, **OPTIONS)
+    assert all(torch.equal(value, before[key]) for key, value in members[0].state_dict().items())
+    assert [member.training for member in members] == [True, False]
+
+
+def test_targets_that_would_be_broadcast_are_refused():
+    with pytest.raises(ValueError, match=r"\(4, 3\) and the targets are \(4,\)"):
+        fitted(loader_of(INPUTS, NAMES.float()), loss=F.mse_loss)
+
+
+@pytest.mark.parametrize("gradients_off", [torch.no_grad, torch.inference_mode])
+def test_members_are_trained_also_where_gradients_are_off(gradients_off):
+    expected = fitted(loader_of(INPUTS, NAMES))
+    with gradients_off():
+        inside = fitted(loader_of(INPUTS, NAMES))
+        torch.manual_seed(0)
+        made_there, batches = net(nn.ReLU()), [(INPUTS[i : i + 4].clone(), NAMES[i : i + 4].clone()) for i in (0, 4, 8)]
+    ensembles.fit_together([made_there], [batches], epochs=2, **OPTIONS)
+    for found in (inside[1:], made_there.state_dict().values()):
+        assert all(torch.equal(*pair) for pair in zip(found, expected[1:], strict=True))
+
+
+@pytest.mark.parametrize("loss", [functools.partial(imbalance.focal_loss, gamma=2.0), imbalance.adjusted_loss(torch.ones(3))])
+def test_the_losses_of_lessons_can_be_used(loss):
+    assert fitted(loader_of(INPUTS, NAMES), loader_of(INPUTS, NAMES), loss=loss)[0].isfinite().all()
+
+
+def test_what_vmap_cannot_run_is_said_in_words():
+    class Branches(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) if x.sum() > 0 else -super().forward(x)
+
+    for make in (lambda _: Branches(64, 3), lambda _: normed(momentum=None)):
+        with pytest.raises(ValueError, match=r"vmap cannot run these members together: use train.fit"):
+            fitted(loader_of(INPUTS, NAMES), make=make)
+
+
+def test_batches_that_do_not_go_together_are_refused():
+    pairs = [(INPUTS[:4], NAMES[:4]), (INPUTS[4:8], NAMES[4:8])]
+    with pytest.raises(ValueError, match=r"members \[1\] end before step 2"):
+        fitted(iter(pairs), iter(pairs[:1]))
+    with pytest.raises(ValueError, match=r"types .*torch.float32.*torch.int64"):
+        fitted([(INPUTS[:4], NAMES[:4])], [(INPUTS[:4].long(), NAMES[:4])])
+    with pytest.raises(ValueError, match="must be one number, a mean"):
+        fitted(pairs, loss=functools.partial(F.cross_entropy, reduction="none"))
+    with pytest.raises(ValueError, match=r"a batch has one sample.*drop_last"):
+        fitted([(INPUTS[:1], NAMES[:1])], make=lambda _: normed())
+
+
+# Votes and averages that are not finite
+
+
+def test_a_member_without_errors_decides_as_in_the_limit():
+    """AdaBoost's weight for it is infinite."""
+    named = torch.tensor([[0, 1, 2], [1, 1, 1], [1, 1, 1]])
+    assert ensembles.vote(named, 3, torch.tensor([math.inf, 5, 5])).tolist() == [0, 1, 2]
+    assert ensembles.vote(named, 3, torch.tensor([math.inf, math.inf, math.inf])).tolist() == [1, 1, 1]
+    assert ensembles.vote(named, 4, torch.tensor([0, math.inf, 0])).tolist() == [1, 1, 1]
+
+
+@given(st.integers(0, 1000), st.sampled_from([5e-324, 1e-300, 1e300, 1.7e308]))
+def test_votes_depend_on_the_ratios_of_weights_alone(seed, unit):
+    named = random_logits(seed).argmax(2)
+    weights = torch.tensor([0.5, 1, 0.25, 0.25, 1], dtype=torch.float64)
+    if unit < 1e-310:
+        weights = weights.ceil()
+    assert torch.equal(ensembles.vote(named, 4, weights * unit), ensembles.vote(named, 4, weights))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_logits_that_give_no_probabilities_are_refused(bad):
+    logits = random_logits(0)
+    logits[3, 29, 1] = bad
+    with pytest.raises(ValueError, match=r"members \[3\] are not finite"):
+        ensembles.average(logits)
+
+
+def test_a_class_that_is_ruled_out_has_probability_zero():
+    logits = random_logits(0)
+    logits[:, :, 2] = -torch.inf
+    assert (ensembles.average(logits)[:, 2] == 0).all()
+    with pytest.raises(ValueError, match="not finite"):
+        ensembles.average(torch.full((1, 1, 3), -torch.inf))
