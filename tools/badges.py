@@ -5,7 +5,6 @@ tools/setup_cell.py. The link ends the recap. The instructor's version of a home
 Usage: python tools/badges.py [--check]
 """
 
-import argparse
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -70,7 +69,7 @@ def _label(path: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = notebooks.parser(__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, and fail when a lesson is out of step")
     parser.add_argument("--root", type=Path, default=notebooks.ROOT, help="folder with pyproject.toml and notebooks/")
     options = parser.parse_args()

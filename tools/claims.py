@@ -5,7 +5,6 @@ On a GPU, lessons run one after the other, and claims are judged by their lesson
 Usage: python tools/claims.py [--lesson 01] [--seeds 3,4,5] [--profile cpu|gpu]
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -27,7 +26,7 @@ def missed(folder: Path, numbers: list[str]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = notebooks.parser(__doc__)
     parser.add_argument("--lesson", help="number of one lesson, such as 01; all when not given")
     parser.add_argument("--seeds", default="", help="seeds to use instead of the lesson's own, such as 3,4,5")
     parser.add_argument("--profile", choices=("cpu", "gpu"), default="cpu")

@@ -12,6 +12,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this runs outside of the environment that it is to describe
+
+from course_utils.files import write_text  # noqa: E402
+
 PATH = ROOT / "constraints.txt"
 HEAD = "# Exact versions that CI runs, written by `make constraints`. Names and versions only.\n"
 OURS = "course-utils"
@@ -22,12 +26,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = Path(folder) / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "-e", f"{ROOT}[dev,homework]", *pair], check=True)
-        frozen = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
+        subprocess.run([python, "-m", "pip", "install", "-e", f"{ROOT}[dev,homework]", *pair], check=True)
+        freeze = subprocess.run([python, "-m", "pip", "freeze"], check=True, stdout=subprocess.PIPE)
+    frozen = freeze.stdout.decode("utf-8", errors="replace")
     lines = sorted({pinned for line in frozen.splitlines() if (pinned := pin(line))}, key=str.lower)
-    temporary = PATH.with_suffix(".tmp")
-    temporary.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(PATH)
+    write_text(PATH, HEAD + "\n".join(lines) + "\n")
     print(f"{len(lines)} versions in {PATH.name}")
 
 

@@ -10,12 +10,14 @@ import os
 from tqdm import tqdm
 
 import notebooks
+from course_utils import files
 from lessons import Lesson
 
 CELL, TARGET = "experiment-curves", notebooks.ROOT / "docs" / "memorising.png"
 
 
 def main() -> None:
+    notebooks.parser(__doc__).parse_args()
     lesson = Lesson(notebooks.lessons()[0])
     lesson.read()
     with tqdm(total=len(lesson.code_cells), unit="cell") as bar:
@@ -24,10 +26,8 @@ def main() -> None:
         raise SystemExit(lesson.report())
     (cell,) = (cell for cell in lesson.code_cells if cell.id == CELL)
     (picture,) = (output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {}))
-    TARGET.parent.mkdir(exist_ok=True)
-    temporary = TARGET.with_suffix(".tmp")
-    temporary.write_bytes(base64.b64decode(picture))
-    temporary.replace(TARGET)
+    with files.whole(TARGET) as file:
+        file.write(base64.b64decode(picture))
     print(f"{TARGET.relative_to(notebooks.ROOT)}: {TARGET.stat().st_size:,} bytes")
 
 

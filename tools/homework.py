@@ -6,7 +6,6 @@ solution cell may hold, below its solution, what is released in its place, as co
 Usage: python tools/homework.py [--check]
 """
 
-import argparse
 import re
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def released(notebook: NotebookNode) -> NotebookNode:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = notebooks.parser(__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, and fail when a homework is out of step")
     parser.add_argument("--root", type=Path, default=notebooks.ROOT, help="folder with homework/source/ and notebooks/")
     options = parser.parse_args()

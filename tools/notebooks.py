@@ -1,6 +1,6 @@
-"""What every tool here needs to know about lessons: where they are, how they are read, and how files are written."""
+"""What every tool here needs: where lessons are, how they are read, and how a command speaks."""
 
-import os
+import argparse
 import re
 import sys
 import tomllib
@@ -11,6 +11,8 @@ sys.modules.setdefault("rfc3987_syntax", None)
 
 import nbformat  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
+
+from course_utils import files  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = (
@@ -95,15 +97,10 @@ def colab(root: Path, path: Path) -> str:
     return f"[![Open in Colab]({badge})]({target}/blob/main/notebooks/{path.name})"
 
 
-def write(path: Path, content: str) -> None:
-    """Write a text file so that a reader finds the old one or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(content, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def parser(description: str) -> argparse.ArgumentParser:
+    """The parser of a command's options. What the command says from now on reaches a console of any encoding."""
+    files.spell_out()
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def keep_in_step(texts: dict[Path, str], command: str, check: bool) -> None:
@@ -111,7 +108,7 @@ def keep_in_step(texts: dict[Path, str], command: str, check: bool) -> None:
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if not check:
         for path in stale:
-            write(path, texts[path])
+            files.write_text(path, texts[path])
     verdict = f"out of step, run `{command}`" if check else "rewritten"
     print("\n".join(f"{path.name}: {verdict}" for path in stale) or f"all that `{command}` makes is in step")
     sys.exit(bool(stale) and check)

@@ -3,7 +3,6 @@
 Usage: python tools/readme.py [--check]
 """
 
-import argparse
 import json
 import re
 import statistics
@@ -66,7 +65,7 @@ def refreshed() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = notebooks.parser(__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, and fail when README.md is out of step")
     options = parser.parse_args()
     notebooks.keep_in_step({README: refreshed()}, "make readme", options.check)

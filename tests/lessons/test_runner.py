@@ -1,13 +1,17 @@
 """`make lessons`: one page a lesson, a line for each that fails, and one failing lesson does not stop the others."""
 
 import html
+import json
+import os
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 
 import lessons
 import notebooks
@@ -35,13 +39,15 @@ def lesson(folder, name, *cells):
     """Write a lesson whose title asks for its own name."""
     title = new_markdown_cell(f"# {name[:2]} · What is {name[3:]}?", id="title", metadata={"tags": ["title"]})
     path = folder / f"{name}.ipynb"
-    path.write_text(notebooks.text(new_notebook(cells=[title, *cells])), encoding="utf-8")
+    path.write_text(json.dumps(new_notebook(cells=[title, *cells])), encoding="utf-8")
     return path
 
 
-def run(folder, paths, *options):
+def run(folder, paths, *options, **environment):
     command = [sys.executable, notebooks.ROOT / "tools" / "lessons.py", "--profile", "ci", "--out", folder / "site"]
-    return subprocess.run([*command, *options, *paths], capture_output=True, text=True, check=False, cwd=folder)
+    variables = os.environ | environment
+    pipes = {"capture_output": True, "encoding": environment.get("PYTHONIOENCODING", "utf-8")}
+    return subprocess.run([*command, *options, *paths], **pipes, check=False, cwd=folder, env=variables)
 
 
 def failures(done):
@@ -64,6 +70,27 @@ def alternatives(text):
 
     Pictures().feed(text)
     return found
+
+
+def links(text):
+    """Where the links of a page lead, as a browser reads them."""
+    found = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            if tag == "a" and dict(attrs).get("href"):
+                found.append(dict(attrs)["href"])
+
+    Links().feed(text)
+    return found
+
+
+def old_notebook(path, minor, *sources):
+    """Write a notebook of nbformat 4.``minor``, whose cells have no ids, as a JSON file by hand."""
+    cells = [{"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": s} for s in sources]
+    content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": minor}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
 
 
 @pytest.fixture
@@ -147,3 +174,122 @@ def test_a_notebook_that_is_not_there_is_named(folder, monkeypatch, capsys):
     assert ended.value.code == 2
     assert "there is no notebook book/07_missing.ipynb" in capsys.readouterr().err
     assert not (folder / "site").exists()
+
+
+def test_notebooks_of_any_version_and_content_are_taken_and_none_costs_the_page_of_another(folder):
+    book = folder / "book"
+    broken = "'\\ud83d'"  # half of a character
+    picture = new_markdown_cell("![a](attachment:a.png)", id="attached", attachments={"a.png": {"image/png": "iVBORw0KGgo="}})
+    shown = "display({'application/x-unknown': 'a', 'application/json': {'a': 1}, 'text/plain': 'x'}, raw=True)"
+    empty = new_notebook(cells=[])
+    foreign = new_notebook(metadata={"kernelspec": {"name": "not-there", "display_name": "x"}}, cells=[FIRST])
+    for name, notebook in (("empty", empty), ("foreign", foreign)):
+        (book / f"{name}.ipynb").write_text(notebooks.text(notebook), encoding="utf-8")
+    three = nbformat.v3.new_notebook(worksheets=[nbformat.v3.new_worksheet(cells=[nbformat.v3.new_code_cell("print(3 * 7)")])])
+    (book / "three.ipynb").write_text(nbformat.v3.writes_json(three), encoding="utf-8")
+    good = [
+        book / "empty.ipynb",
+        book / "foreign.ipynb",
+        book / "three.ipynb",
+        old_notebook(book / "old.ipynb", 0, "print(6 * 7)"),
+        old_notebook(book / "older.ipynb", 4, "print(6 * 7)"),
+        old_notebook(book / f"{'긴' * 80}.ipynb", 4, "print(6 * 7)"),
+        lesson(book, "07_rich", picture, new_raw_cell("raw", id="raw"), new_code_cell(shown, id="shown")),
+        lesson(book, "08_half", new_code_cell(f"print({broken}, '\\udc80')", id="half"), new_markdown_cell("\ud83d", id="end")),
+    ]
+    bad = [
+        old_notebook(book / "old_bad.ipynb", 2, "print(1)", "raise ValueError('first')"),
+        lesson(book, "raises", new_code_cell(f"raise ValueError({broken})", id="raises")),
+        lesson(book, "written", new_code_cell("print('still here')", id="cell")),
+    ]
+    (folder / "site" / "written.html").mkdir(parents=True)
+    strange = book / "strange.ipynb"
+    strange.write_text(json.dumps({"cells": [{"cell_type": "code"}, {}], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    source = old_notebook(book / "source.ipynb", 4, "print(1) # \ud83d")
+
+    done = run(folder, [*bad, *good, strange, source], PYTHONIOENCODING="cp949", PYTHONUTF8="0")
+
+    assert done.returncode == 1, done.stderr
+    assert "tools/lessons.py" not in done.stderr  # in a traceback
+    failed = failures(done)
+    assert "FAILED old_bad, cell 2: ValueError: first" in failed
+    assert [line for line in failed if line.startswith("FAILED raises, cell 1 [raises]: ")]
+    assert [line for line in failed if line.startswith("FAILED source, cell 1: UnicodeEncodeError")]
+    assert [line for line in failed if line.startswith("FAILED strange: not a readable notebook")]
+    assert next(line for line in failed if "written" in line).startswith("FAILED written: the page could not be made: IsADir")
+    assert not {path.stem for path in good} & {line.split()[1].rstrip(":,") for line in failed}
+    for path in good:
+        assert page(folder, path.stem)
+    for name in ("old", "older"):
+        assert ">42\n<" in page(folder, name)
+    assert ">21\n<" in page(folder, "three")
+    assert "\\ud83d" in page(folder, "08_half")
+    assert "ValueError" in page(folder, "raises")
+    assert "print" in page(folder, "source")
+    index = (folder / "site" / "index.html").read_text(encoding="utf-8")
+    assert not {link for link in links(index) if not (folder / "site" / unquote(link)).is_file()}
+    assert len(links(index)) == len(good) + 3
+
+
+ODD_NAMES = ["50% of #1?", 'it\'s "quoted" & <b>', "한국어 수업", "a+b=c;d", "index", "..dots", "-x", "100%25"]
+
+
+def test_links_reach_pages_of_any_name(folder):
+    book = folder / "book"
+    paths = [lesson(book, name, FIRST) for name in ODD_NAMES]
+    others = folder / "other"
+    others.mkdir()
+    paths += [lesson(others, name, FIRST) for name in (ODD_NAMES[0], "INDEX")]
+    ways = [
+        *(
+            "[a](02_plain.ipynb)",
+            "[a](02_plain.ipynb#What-is-it?)",
+            "[a](./02_plain.ipynb 'title')",
+            "[a][ref]\n\n[ref]: 02_plain.ipynb",
+        ),
+        *('<a class="x" href="02_plain.ipynb">a</a>', "<a href='02_plain.ipynb'>a</a>", "<a href=02_plain.ipynb>a</a>"),
+        *("[a](50%25%20of%20%231%3F.ipynb)", "[a](<한국어 수업.ipynb>)", "[a](../other/50%25%20of%20%231%3F.ipynb)"),
+        *("[a](index.ipynb)", "[a](../book/100%2525.ipynb#x)", "[a](not_run.ipynb)", "[a](../data/table.csv)"),
+        *("[a](https://example.org/x.ipynb#y)", "<a href='https://[no'>a</a>", "`[a](02_plain.ipynb)`"),
+    ]
+    cells = [new_markdown_cell(way, id=f"way-{number}") for number, way in enumerate(ways)]
+    paths += [lesson(book, "02_plain", FIRST), lesson(book, "01_links", *cells)]
+
+    done = run(folder, [*paths, paths[0]])
+
+    assert done.returncode == 0, done.stderr
+    assert f"{len(paths)} lessons, 0 failed" in done.stdout
+    pages = {path.name for path in (folder / "site").iterdir()}
+    names = {"50% of #1?", "50% of #1?-2", "index-2", "INDEX-3", "02_plain", "01_links", *ODD_NAMES} - {"index"}
+    assert pages == {f"{name}.html" for name in names} | {"index.html"}
+    assert f"50% of #1?-2 ({others / '50% of #1?.ipynb'})" in done.stdout
+    assert "Question" in page(folder, "index")
+    targets = [urlsplit(link) for link in links(page(folder, "index"))]
+    assert {unquote(target.path) for target in targets} == pages - {"index.html"}
+    assert not [target for target in targets if target.query or target.fragment or target.scheme]
+
+    led = [link for link in links(page(folder, "01_links")) if not link.startswith("#")]
+    plain = [("02_plain.html", "")]
+    expected = [*plain, ("02_plain.html", "What-is-it?"), *plain * 5, ("50% of #1?.html", ""), ("한국어 수업.html", "")]
+    expected += [("50% of #1?-2.html", ""), ("index-2.html", ""), ("100%25.html", "x"), ("not_run.html", "")]
+    assert [(unquote(urlsplit(link).path), unquote(urlsplit(link).fragment)) for link in led[:13]] == expected
+    assert led[13:] == ["../data/table.csv", "https://example.org/x.ipynb#y", "https://[no"]
+
+
+def test_a_notebook_that_deletes_its_folder_has_a_page(folder):
+    gone = new_code_cell("import os, shutil\nshutil.rmtree(os.getcwd())\nprint('gone')", id="gone")
+    (folder / "alone").mkdir()
+    paths = [lesson(folder / "alone", "01_gone", gone), lesson(folder / "book", "02_good", FIRST)]
+    done = run(folder / "alone", paths, "--out", str(folder / "site"))
+    assert done.returncode == 0, done.stderr
+    assert "gone" in page(folder, "01_gone")
+    assert "still here" in page(folder, "02_good")
+
+
+def test_a_place_where_nothing_can_be_written_is_named(folder):
+    path = lesson(folder / "book", "01_good", FIRST)
+    done = run(folder, [path], "--out", path / "site")
+    assert done.returncode == 1
+    assert "FAILED 01_good: the page could not be made" in done.stdout
+    assert "the list of the pages could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
