@@ -522,7 +522,7 @@ def test_times_that_are_understood(text, hour):
     assert lists.moment(text).replace(minute=0, microsecond=0) == datetime(2026, 12, 1, hour)
 
 
-ZONES = ["KST", "PST", "IST", "CST", "EST", "JST", "kst", "Seoul", "+25:00", "+09:75", "Mars/Base", "../UTC", "A", "Z Z"]
+ZONES = ["KST", "PST", "CET", "CST", "EST", "JST", "kst", "Seoul", "+25:00", "+09:75", "Mars/Base", "../UTC", "A", "Z Z"]
 VAGUE = ["2026", "12-01", "18:00", "tomorrow", "tomorrow 18:00", "2026-12-01", "12-01 18:00", "2026 18:00", "Dec 2026 18:00"]
 VAGUE += ["2026-12 18:00", "Tuesday 18:00", "1 Dec 18:00", "26-12-01 18:00", "01/12/2026 18:00", "12/31/2026 18:00", "noon", ""]
 VAGUE += [
