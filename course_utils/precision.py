@@ -106,12 +106,15 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 # --- numbers -----------------------------------------------------------------------------------------------------------------
 
 
-def choose(device: torch.device, amp: Amp) -> torch.dtype | None:
+def choose(device: torch.device, amp: Amp, model: nn.Module | None = None) -> torch.dtype | None:
     """The 16-bit type in which layers are computed on a device, or ``None`` for the model's own precision.
 
     Args:
         device: where the model is.
         amp: as in `train.fit`.
+        model: with it, ``"auto"`` leaves out what is computed wrongly in 16 bits: with torch 2.15.0 on CPUs with AMX,
+            convolutions of patches (a stride of 3 or more, and a kernel that is not larger), and transposed convolutions
+            whose kernel is smaller than their stride (docs/layouts.md).
 
     Raises:
         ValueError: ``amp`` is another word.
@@ -123,7 +126,17 @@ def choose(device: torch.device, amp: Amp) -> torch.dtype | None:
         raise ValueError(f"amp is {amp!r}; it must be 'auto', 'off', 'bf16' or 'fp16'.")
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if device.type == "cpu" and _cpu_has_bf16_units() else None
+    right = device.type == "cpu" and _cpu_has_bf16_units() and not any(map(_wrong_in_bf16, model.modules() if model else ()))
+    return torch.bfloat16 if right else None
+
+
+def _wrong_in_bf16(module: nn.Module) -> bool:
+    transposed = isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
+    if not transposed and not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return False
+    pairs = list(zip(module.kernel_size, module.stride, strict=True))
+    gaps = transposed and any(kernel < stride for kernel, stride in pairs)
+    return gaps or any(stride > 2 and kernel <= stride for kernel, stride in pairs)
 
 
 def _cpu_has_bf16_units() -> bool:

@@ -262,7 +262,7 @@ def _predict(
     model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], amp: Amp, layout: torch.memory_format | None = None
 ) -> _Predicted:
     device = _device(model)
-    autocast = precision.autocast(device, precision.choose(device, amp))
+    autocast = precision.autocast(device, precision.choose(device, amp, model))
     own_type = precision.own_type(model)
     logits, targets, sums = [], [], []
     # The outermost autocast owns the cast copies of weights: with this one around, all batches share them.
@@ -306,7 +306,7 @@ class _Run:
         self.device, self.own_type, self.amp = _device(model), precision.own_type(model), amp
         self.settings = checkpoints.settings(optimizer, scheduler)
         precision.use_fused_step(model, optimizer)
-        chosen = precision.choose(self.device, amp)
+        chosen = precision.choose(self.device, amp, model)
         self.autocast = precision.autocast(self.device, chosen)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=chosen is torch.float16)
         self.shared: nn.Module | None = None  # the model as it is called, from the first batch on

@@ -64,6 +64,10 @@ class Case:
                 return nn.Conv2d(self.channels, self.channels, **shape, padding=padding, groups=self.channels)
             case "two groups":
                 return nn.Conv2d(2 * self.channels, 2 * self.out, **shape, padding=padding, groups=2)
+            case "patches":  # as networks of patches begin
+                return nn.Conv2d(self.channels, self.out, self.stride, stride=self.stride)
+            case "flat":
+                return nn.Conv2d(self.channels, self.out, (1, self.kernel), stride=self.stride)
             case "dilated":
                 return nn.Conv2d(self.channels, self.out, **shape, padding=self.kernel - 1, dilation=2)
             case "transposed":
@@ -97,10 +101,11 @@ def cases() -> Iterator[Case]:
                 if kind == "convolution":
                     yield Case(kind, layout, precision, kernel, stride, channels, batch, out=5, size=15)
                     yield Case(kind, layout, precision, kernel, stride, channels, batch, out=17, size=7)
-    for kind in ("two groups", "dilated", "transposed", "max pool", "average pool"):
-        for (layout, precision), kernel, stride in itertools.product(ways, (1, 3), (1, 2)):
+    for kind in ("two groups", "dilated", "transposed", "patches", "flat", "max pool", "average pool"):
+        for (layout, precision), kernel, stride in itertools.product(ways, (1, 3), (1, 2, 4)):
             for channels in (*range(1, 10), 16, 17):
-                yield Case(kind, layout, precision, kernel, stride, channels, 8)
+                size = 16 if kind == "patches" else 8  # several patches
+                yield Case(kind, layout, precision, kernel, stride, channels, 8, size=size)
     for kind in ("batch norm", "group norm", "adaptive pool", "upsample"):
         for (layout, precision), channels, batch in itertools.product(ways, (*range(1, 10), 16, 17), (2, 64)):
             yield Case(kind, layout, precision, 2, 2, channels, batch)

@@ -1,3 +1,4 @@
+import copy
 import os
 import subprocess
 import sys
@@ -197,6 +198,42 @@ def test_auto_does_not_choose_bf16_where_onednn_is_held_to_fewer_instructions(mo
     if held is not None:
         monkeypatch.setenv(name, held)
     assert precision.choose(CPU, "auto") == (torch.bfloat16 if units else None)
+
+
+@pytest.mark.parametrize(
+    ("layer", "right"),
+    [
+        (nn.Conv2d(16, 16, 4, stride=4), False),
+        (nn.Conv2d(3, 32, 8, stride=8), False),
+        (nn.Conv1d(16, 16, 4, stride=(4,)), False),
+        (nn.Conv2d(16, 16, (1, 4), stride=(1, 4)), False),
+        (nn.Conv2d(16, 32, 1, stride=2), True),
+        (nn.Conv2d(16, 32, 7, stride=4), True),
+        (nn.Conv2d(16, 32, 2, stride=2), True),
+        (nn.ConvTranspose2d(8, 8, 3, stride=4), False),
+        (nn.ConvTranspose2d(8, 8, 1, stride=2), False),
+        (nn.ConvTranspose2d(8, 8, 4, stride=2), True),
+        (nn.ConvTranspose2d(8, 8, 2, stride=2), True),
+        (nn.Linear(4, 4), True),
+    ],
+)
+def test_auto_leaves_out_bf16_for_layers_that_are_computed_wrongly_in_it(layer, right, monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_has_bf16_units", lambda: True)
+    model = nn.Sequential(nn.Identity(), nn.Sequential(layer))
+    assert precision.choose(CPU, "auto", model) == (torch.bfloat16 if right else None)
+    assert precision.choose(CPU, "bf16", model) is torch.bfloat16  # whoever asks for it gets it
+    assert precision.choose(torch.device("cuda"), "off", model) is None
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(16, 16, 4, stride=4), nn.ConvTranspose2d(16, 8, 3, stride=4)])
+def test_logits_of_such_layers_are_right_on_this_processor(layer):
+    """On a CPU with AMX the first was off by four times the size of its output, the second by all of it in the gaps."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), layer, nn.Flatten())
+    x = torch.randn(4, 3, 16, 16)
+    exact = copy.deepcopy(model).double()(x.double()).detach()
+    found = predict(model, TensorLoader(x, torch.zeros(4).long(), 2)).logits
+    assert (found - exact).abs().max() < 0.05 * exact.abs().max()
 
 
 # Without AVX-512, torch 2.15.0 corrupted memory for some of these networks when they got channels-last images.
