@@ -1,22 +1,23 @@
-import importlib.util
-import subprocess
 import sys
-from importlib import metadata
+from importlib import metadata, util
+from subprocess import PIPE, run
 
 # In Colab: install the package, and pin what must stay as it is.
-if importlib.util.find_spec("course_utils") is None:
+if util.find_spec("course_utils") is None:
     here = {item.name: item.version for item in metadata.distributions()}
-    pins = [f"{name}=={here[name]}" for name in ("torch", "torchvision", "numpy") if name in here]
-    package = "course-utils @ git+@REPOSITORY@"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", package, *pins], check=True)
-
+    asked = ["course-utils @ git+@REPOSITORY@"]
+    asked += [f"{name}=={here[name]}" for name in ("torch", "torchvision", "numpy") if name in here]
+    pip = run([sys.executable, "-m", "pip", "install", "--quiet", *asked], stderr=PIPE)
+    assert pip.returncode == 0, f"""pip says: {pip.stderr.decode(errors="replace")[-900:]}
+In Colab: connect to the network, then run this cell again. On your own computer: choose the kernel
+of the course's environment (`make lab` opens it), or `pip install -e .` where this kernel runs."""
+    print("Installed. If a line below fails, restart the kernel, then run this cell again.")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
-
 from course_utils import augment, check, data, models, plots, record, runtime, train
 
 plots.style()

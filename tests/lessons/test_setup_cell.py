@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import badges
 import pytest
@@ -19,6 +20,7 @@ THERE = {"torch": "2.9.0+cu126", "torchvision": "0.24.0+cu126", "numpy": "2.0.2"
 FAKE_PIP = """
 import json, os, pathlib, sys
 pathlib.Path(os.environ["ASKED"]).write_text(json.dumps(sys.argv[1:]))
+print("many lines\\n" * 500 + "fatal: no \u2713 route to host", file=sys.stderr)
 sys.exit(int(os.environ["STATUS"]))
 """
 
@@ -44,7 +46,7 @@ def installs(tmp_path):
         # -S: nothing of this environment is found but the made-up packages.
         environment = os.environ | {"PYTHONPATH": str(site), "ASKED": str(asked), "STATUS": str(status)}
         done = subprocess.run(
-            [sys.executable, "-S", cell], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+            [sys.executable, "-S", cell], env=environment, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
         )
         assert (done.returncode == 0) == ("went on" in done.stdout), done.stderr
         return json.loads(asked.read_text(encoding="utf-8")) if asked.exists() else None, done
@@ -89,13 +91,44 @@ def test_a_package_that_is_not_there_is_not_pinned(installs):
 def test_it_installs_nothing_where_the_course_is_there(installs):
     asked, done = installs(course_is_there=True)
     assert asked is None
-    assert done.returncode == 0
+    assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
-def test_it_stops_where_pip_fails(installs):
+def test_where_pip_fails_it_says_what_pip_says_and_what_to_do(installs):
     asked, done = installs(status=1)
     assert asked
-    assert "CalledProcessError" in done.stderr
+    assert "CalledProcessError" not in done.stderr
+    assert "fatal: no" in done.stderr
+    assert "route to host\n" in done.stderr
+    assert len(done.stderr.splitlines()) < 120
+    *_, first, last = done.stderr.splitlines()
+    assert "connect to the network, then run this cell again" in first
+    assert "`make lab`" in last
+    assert "pip install" in last
+
+
+def test_where_pip_succeeds_it_says_that_a_restart_may_be_needed(installs):
+    assert "restart the kernel" in installs()[1].stdout
+
+
+def test_without_pip_or_git_it_says_so(tmp_path):
+    """As in environments of uv, which have no pip; and pip cannot reach a repository without git."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    python = tmp_path / "bare" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    pip = next(Path(place) for place in sys.path if (Path(place) / "pip").is_dir())
+    for path, told in (("", "No module named pip"), (str(pip), "Cannot find command 'git'")):
+        environment = os.environ | {"PATH": str(tmp_path), "PYTHONPATH": ""}
+        cell = installing_part(badges.setup(ROOT))
+        if path:  # pip alone, out of this environment
+            (tmp_path / "only").mkdir()
+            (tmp_path / "only" / "pip").symlink_to(pip / "pip")
+            environment["PYTHONPATH"] = str(tmp_path / "only")
+        done = subprocess.run(
+            [python, "-c", cell], env=environment, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
+        )
+        assert done.returncode == 1
+        assert told in done.stderr
+        assert "`make lab`" in done.stderr
 
 
 def test_what_it_asks_for_is_what_this_project_is_called():
