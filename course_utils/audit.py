@@ -67,13 +67,14 @@ def audit(**splits: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tensor | Non
     Args:
         splits: by name, each a loader of batches ``(x, y)``, read once, or a pair of whole tensors: ``x`` ``(N, ...)`` and
             class indices ``y`` ``(N,)``, integers of any width or booleans. Classes are not counted for targets of another
-            kind, or where a pair has ``None``.
+            kind, or where ``y`` is ``None``.
 
     Returns:
         `Report`. The first split is the one that the others' values are compared with.
 
     Raises:
-        ValueError: no splits, an empty one, or ``x`` and ``y`` of different lengths.
+        ValueError: no splits, an empty one, samples of different shapes in one, complex numbers, or ``x`` and ``y`` of
+            different lengths.
 
     >>> x, y = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
     >>> audit(train=(x[:30], y[:30]), val=(x[30:], y[30:])).findings
@@ -109,10 +110,13 @@ def _read(name: str, split: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tens
     if isinstance(split, tuple):
         x, y = split
     else:
-        batches = [(x.cpu(), y.cpu()) for x, y in split]
+        batches = [(x.cpu(), y) for x, y in split]
         if not batches:
             raise ValueError(f"split {name} is empty: its loader gives no batch.")
-        x, y = (torch.cat(part) for part in zip(*batches, strict=True))
+        if len(shapes := {tuple(x.shape[1:]) for x, _ in batches}) > 1:
+            raise ValueError(f"split {name} has samples of shapes {sorted(shapes)}; audit compares samples of one shape.")
+        x = torch.cat([x for x, _ in batches])
+        y = torch.cat([y.cpu() for _, y in batches]) if all(y is not None for _, y in batches) else None
     x = x.detach().cpu()
     if x.is_complex():
         raise ValueError(f"split {name} has inputs of {x.dtype}; audit looks at real numbers.")

@@ -39,8 +39,8 @@ def normalize(mean: Tensor, std: Tensor) -> BatchTransform:
 
     Returns:
         Transform to float32 of the same shape. Images ``(B, C, H, W)`` are floats in units of 0..1, booleans, or integers in
-        0..255: uint8, or any other width. What has another number of dimensions, such as a table ``(B, F)``, is scaled first
-        only if it is uint8. Equals ``torchvision.transforms.v2.ToDtype(torch.float32, scale=True)`` of the uint8 or float
+        0..255: uint8, or any other width. What has fewer dimensions, such as a table ``(B, F)``, is scaled first only if it is
+        uint8. Equals ``torchvision.transforms.v2.ToDtype(torch.float32, scale=True)`` of the uint8 or float
         batch and then ``Normalize(mean, std)``.
 
     Raises:
@@ -62,7 +62,7 @@ def normalize(mean: Tensor, std: Tensor) -> BatchTransform:
             raise ValueError(f"batch of shape {tuple(x.shape)} has not the {len(mean)} channels of mean and std.")
         if x.is_complex():
             raise ValueError(f"images are {x.dtype}; use integers or floating point numbers.")
-        if x.ndim == 4 and not x.is_floating_point() and x.dtype not in (torch.uint8, torch.bool):
+        if x.ndim >= 4 and not x.is_floating_point() and x.dtype not in (torch.uint8, torch.bool):
             x, unit = _bytes_of(x), 255.0
         else:
             unit = 255.0 if x.dtype == torch.uint8 else 1.0

@@ -215,6 +215,7 @@ def risk_coverage(confidence: Tensor, correct: Tensor) -> RiskCoverage:
     >>> risk_coverage(torch.tensor([0.9, 0.5, 0.5, 0.7]), torch.tensor([1, 0, 1, 1])).risk.tolist()
     [0.0, 0.0, 0.25]
     """
+    valid.tensors(confidence=confidence, correct=correct)
     if confidence.ndim != 1 or confidence.shape != correct.shape or len(confidence) == 0:
         raise ValueError(
             f"confidence is {tuple(confidence.shape)} and correct {tuple(correct.shape)}; both must be (N,), with N at least 1."
@@ -241,6 +242,7 @@ def _checked(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 def _checked_targets(rows: Tensor, targets: Tensor, name: str) -> Tensor:
     """The targets of the rows ``(N, K)`` as int64 on their device."""
+    valid.tensors(targets=targets)
     valid.float_rows(rows, name)
     if targets.shape != rows.shape[:1]:
         raise ValueError(

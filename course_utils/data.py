@@ -282,7 +282,7 @@ def balanced_split(labels: Tensor, per_class: tuple[int, ...], generator: torch.
     (2, 3)
     """
     labels, generator = valid.class_indices(labels), valid.cpu_generator(generator)
-    per_class = [valid.whole_number(count, f"per_class[{part}]", 0) for part, count in enumerate(per_class)]
+    per_class = valid.whole_numbers(per_class, "per_class", 0)
     if len(labels) == 0:
         raise DataError("there are no labels to split.")
     needed = sum(per_class)
@@ -324,9 +324,9 @@ class TensorLoader:
         drop_last: leave out a smaller last batch; ``False`` unless asked for, since it loses samples.
 
     Raises:
-        ValueError: empty or unequal tensors, a batch size that is no whole number or below 1, ``shuffle`` together with
-            ``sampler``, a generator that is not on the CPU, a pass in which no batch would be left, a sampler that gives
-            something else than positions.
+        ValueError: no tensors, empty or unequal ones, a batch size that is no whole number or below 1, ``shuffle`` together
+            with ``sampler``, a generator that is not on the CPU, a pass in which no batch would be left, a sampler without a
+            length, or one that gives something else than positions.
         IndexError: the sampler gives a position outside the tensors.
 
     >>> loader = TensorLoader(torch.zeros(10, 3), torch.arange(10), batch_size=4)
@@ -347,8 +347,11 @@ class TensorLoader:
         device: torch.device | str | None = None,
         drop_last: bool = False,
     ) -> None:
+        valid.tensors(x=x, y=y)
         if len(x) == 0 or len(x) != len(y):
             raise ValueError(f"TensorLoader needs as many targets as inputs and at least one: got {len(x)} and {len(y)}.")
+        if sampler is not None and not hasattr(sampler, "__len__"):
+            raise ValueError("the sampler has no length: give a list of its positions, or a torch Sampler.")
         if shuffle and sampler is not None:
             raise ValueError("Give either shuffle=True or a sampler: a sampler decides the order by itself.")
         self.x = x.to(device)

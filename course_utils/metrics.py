@@ -316,6 +316,7 @@ def _matrix(matrix: Tensor) -> Tensor:
 
 def _partner(predictions: Tensor, targets: Tensor) -> Tensor:
     """The targets on the predictions' device, after a look at both shapes."""
+    valid.tensors(predictions=predictions, targets=targets)
     if predictions.shape != targets.shape:
         raise ValueError(
             f"one side is {tuple(predictions.shape)} and the targets are {tuple(targets.shape)}: both need the same shape."

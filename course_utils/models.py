@@ -40,7 +40,7 @@ class MLP(_Layers):
         batch_norm: bool = False,
     ) -> None:
         in_features, num_classes = _counts(in_features=in_features, num_classes=num_classes)
-        hidden = _counts(**{f"hidden[{i}]": width for i, width in enumerate(hidden)})
+        hidden = valid.whole_numbers(hidden, "hidden", 1)
         dropout = _rate(dropout)
         layers: list[nn.Module] = [nn.Flatten()]
         for width in hidden:

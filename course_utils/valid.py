@@ -1,7 +1,9 @@
 """What arguments must be: class indices, numbers, probabilities. One place, so that all take and refuse the same."""
 
+import functools
 import math
 import numbers
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -47,7 +49,8 @@ def class_indices(
         labels = labels.clone()  # autograd saves targets, and refuses those that were made in inference mode
     if num_classes is not None and labels.numel() and (wait or labels.device.type == "cpu"):
         try:
-            low, high = (int(value) for value in labels.aminmax())
+            low, high = labels.aminmax()
+            low, high = low.item(), high.item()
         except RuntimeError:  # within `torch.func.vmap` no value can be read: who calls it checks them
             return labels
         if low < 0 or high >= num_classes:
@@ -65,12 +68,25 @@ def whole_number(value: object, name: str, low: int, high: int | None = None) ->
     3
     """
     plain = _plain(value)
-    is_whole = isinstance(plain, numbers.Integral) and not isinstance(plain, bool)
+    is_whole = type(plain) is int or (isinstance(plain, numbers.Integral) and not isinstance(plain, bool))
     if is_whole and low <= plain and (high is None or plain <= high):
         return int(plain)
     bounds = f"at least {low}" if high is None else f"from {low} to {high}"
     kind = "" if is_whole else "a whole number, " if high is None else "a whole number "
     raise ValueError(f"{name} is {value!r}; it must be {kind}{bounds}.")
+
+
+def whole_numbers(values: Iterable, name: str, low: int) -> list[int]:
+    """Several whole numbers as Python's; arguments and errors are as for `whole_number`.
+
+    >>> whole_numbers((np.int64(3), 4), "hidden", 1)
+    [3, 4]
+    """
+    try:
+        listed = list(values)
+    except TypeError:
+        raise ValueError(f"{name} is {values!r}; it must be several whole numbers, such as ({values!r},).") from None
+    return [whole_number(value, f"{name}[{place}]", low) for place, value in enumerate(listed)]
 
 
 def number(value: object, name: str, rule: str, low: float = -math.inf, high: float = math.inf) -> float:
@@ -90,13 +106,12 @@ def number(value: object, name: str, rule: str, low: float = -math.inf, high: fl
     0.5
     """
     plain = _plain(value)
-    if isinstance(plain, numbers.Real) and not isinstance(plain, bool) and low <= plain <= high:
+    is_number = type(plain) is float or (isinstance(plain, numbers.Real) and not isinstance(plain, bool))
+    if is_number and low <= plain <= high and abs(plain) < math.inf:
         try:
-            plain = float(plain)
+            return float(plain)
         except OverflowError:  # a whole number of more than 308 digits
-            plain = math.inf
-        if math.isfinite(plain):
-            return plain
+            pass
     raise ValueError(f"{name} is {value!r}; {rule}.")
 
 
@@ -110,6 +125,17 @@ def share(value: object, name: str, kind: str = "a share or probability") -> flo
     1.0
     """
     return number(value, name, f"{kind} lies between 0 and 1", 0, 1)
+
+
+def tensors(**values: Tensor) -> None:
+    """Raise unless all are tensors, and not lists or NumPy's arrays.
+
+    Raises:
+        ValueError: one is not; the message has its name.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} is of type {type(value).__name__}; make a tensor of it with torch.as_tensor({name}).")
 
 
 def cpu_generator(generator: torch.Generator | None) -> torch.Generator | None:
@@ -213,6 +239,8 @@ def ratios(weights: Tensor, count: int | None, rule: str, *, limit: bool = False
 
 def _plain(value: object) -> object:
     """A NumPy scalar, or an array or tensor without dimensions, as Python's own number."""
+    if type(value) in (int, float):  # nearly always, and in every training step
+        return value
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (np.ndarray, Tensor)):
@@ -224,6 +252,7 @@ def _found(values: object) -> str:
     return f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
 
 
+@functools.cache
 def _dimensions(shape: str) -> int:
     """Of "(N,)" one, of "(M, N)" two."""
     return len([name for name in shape.strip("()").split(",") if name.strip()])

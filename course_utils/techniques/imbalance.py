@@ -39,7 +39,7 @@ def long_tail(labels: Tensor, largest: int, ratio: float, order: Sequence[int], 
     [4, 40]
     """
     labels, generator = _labels(labels), valid.cpu_generator(generator)
-    order = [valid.whole_number(label, f"order[{place}]", 0) for place, label in enumerate(order)]
+    order = valid.whole_numbers(order, "order", 0)
     if len(order) < 2 or sorted(order) != labels.unique().tolist():
         raise ValueError(f"order is {order}; it must name each class once, two at least: {labels.unique().tolist()}.")
     largest = valid.whole_number(largest, "largest", 1)
@@ -290,8 +290,8 @@ def _class_weights(weight: Tensor, logits: Tensor) -> Tensor:
     if weight.shape != logits.shape[1:]:
         raise ValueError(f"weight is of shape {tuple(weight.shape)}; give one per class, ({logits.shape[1]},).")
     if weight.device.type == "cpu":  # reading values back would stall a GPU
-        low, high = (float(value) for value in weight.detach().aminmax())
-        if not 0 <= low <= high < math.inf:
+        low, high = weight.aminmax()
+        if not (low.item() >= 0 and high.item() < math.inf):
             raise ValueError(f"weight is {weight.tolist()}; the weight of a class is finite and at least 0.")
     return weight.to(logits)
 

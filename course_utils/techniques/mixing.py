@@ -40,7 +40,7 @@ def mixup(alpha: float, num_classes: int) -> BatchTransform:
 
     def mixed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         _need_floats(x)
-        return mix_pairs(x, as_probabilities(y, num_classes), _random_pairs(x), draw_lam())
+        return _lerp_pairs(x, as_probabilities(y, num_classes), _random_pairs(x), draw_lam())
 
     return mixed
 
@@ -63,7 +63,10 @@ def mix_pairs(x: Tensor, p: Tensor, index: Tensor, lam: float) -> tuple[Tensor, 
     """
     _need_floats(x)
     _need_floats(p, "targets")
-    lam = valid.share(lam, "lam")
+    return _lerp_pairs(x, p, index, valid.share(lam, "lam"))
+
+
+def _lerp_pairs(x: Tensor, p: Tensor, index: Tensor, lam: float) -> tuple[Tensor, Tensor]:
     return torch.lerp(x.index_select(0, index), x, lam), torch.lerp(p[index], p, lam)
 
 

@@ -212,6 +212,8 @@ def test_soft_targets_have_no_classes():
         ({"val": []}, "val is empty"),
         ({"val": (torch.zeros(0, 1), None)}, "val is empty"),
         ({"val": (torch.zeros(3, 1), torch.zeros(2))}, "3 inputs and 2 targets"),
+        ({"val": [(torch.zeros(3, 1), None), (torch.zeros(3, 2), None)]}, r"val has samples of shapes \[\(1,\), \(2,\)\]"),
+        ({"val": (torch.zeros(3, 1) * 1j, None)}, "val has inputs of torch.complex64"),
     ],
 )
 def test_bad_splits_are_refused(splits, message):

@@ -568,6 +568,7 @@ REFUSED = {
     "sampler of lists": ({"sampler": [[0, 1], [2, 3]]}, ValueError, r"\(2, 2\).*one by one"),
     "sampler of unequal lists": ({"sampler": [[0, 1], [2]]}, ValueError, "one by one"),
     "sampler of words": ({"sampler": ["0", "1"]}, ValueError, "'0'.*whole numbers"),
+    "sampler without length": ({"sampler": iter([0, 1])}, ValueError, "no length.*list"),
     "position too high": ({"sampler": [0, 4]}, IndexError, "positions 0 to 4; there are 4"),
     "position negative": ({"sampler": [-1, 2]}, IndexError, "positions -1 to 2"),
     "generator elsewhere": (

@@ -118,6 +118,7 @@ def test_a_slice_is_a_chain_of_the_same_layers(model):
         (lambda: MLP(4, 0), "num_classes is 0"),
         (lambda: MLP(4, 3, hidden=(5, 0)), r"hidden\[1\] is 0"),
         (lambda: MLP(4, 3, dropout=1.0), "dropout is 1.0"),
+        (lambda: MLP(4, 3, hidden=(64)), r"hidden is 64; .*\(64,\)"),
         (lambda: SmallCNN(0), "in_channels is 0"),
         (lambda: SmallCNN(image_size=0), "image_size is 0"),
         (lambda: SmallCNN(dropout=-0.1), "dropout is -0.1"),

@@ -430,6 +430,17 @@ def test_a_number_is_taken_within_its_range_alone(value):
             valid.number(value, "a", "above 0 and below 1", valid.ABOVE_0, valid.BELOW_1)
 
 
+def test_arrays_and_lists_are_named():
+    for values in (np.zeros(3), [0, 1, 1]):
+        for call in (
+            lambda: data.TensorLoader(values, torch.zeros(3), 2),  # noqa: B023
+            lambda: metrics.mae(torch.zeros(3), values),  # noqa: B023
+            lambda: calibration.risk_coverage(values, torch.zeros(3)),  # noqa: B023
+        ):
+            with pytest.raises(ValueError, match=rf"is of type {type(values).__name__}; make a tensor of it"):
+                call()
+
+
 def test_the_ends_of_ranges_are_within():
     assert valid.share(0, "a") == 0
     assert valid.share(1, "a") == 1
