@@ -161,8 +161,10 @@ def _what(value: object) -> str:
         return "True or False"
     if isinstance(value, (int, float, complex)):
         return "a number"
-    names = {str: "a string", list: "a list", tuple: "a set", dict: "a dict"}
-    return names.get(type(value), "None")
+    for kind, name in ((str, "a string"), (list, "a list"), (tuple, "a set"), (dict, "a dict")):
+        if isinstance(value, kind):
+            return name
+    return "None" if value is None else "something else"
 
 
 # --- points ------------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nbformat import NotebookNode
 from scipy import sparse
 
 from course_grade import probe, score
@@ -196,6 +197,12 @@ def test_the_same_value_in_other_clothes(mine, yours):
 )
 def test_what_is_said_of_a_wrong_value(wanted, got, words):
     assert said(wanted, got) == words
+
+
+def test_a_dict_of_another_class_is_a_dict():
+    """Outputs of a notebook are such dicts."""
+    assert score.difference(NotebookNode(a=1), {"a": 1}) == ""
+    assert score.difference(NotebookNode(a=NotebookNode(b=1)), NotebookNode(a=NotebookNode(b=2))) == score.ANOTHER
 
 
 JSON = st.recursive(
