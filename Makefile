@@ -1,4 +1,5 @@
-# Every target builds .venv first when it is missing or older than what it is made from. Windows: plain commands in README.md.
+# Every target builds .venv first when it is missing, half built, or older than what it is made from. Windows: plain
+# commands in README.md.
 PYTHON ?= python3
 PROFILE ?= cpu
 MINUTES ?= 30
@@ -6,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Paths that users give may hold spaces and any other character; make's own functions for paths would split them.
+quoted = '$(subst ','\'',$(1))'
+absolute = $(if $(filter /%,$(firstword $(1))),$(1),$(CURDIR)/$(1))
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lessons test lint lab claims bench gpu data badges release readme figure grade constraints site clean
@@ -16,8 +20,11 @@ help:  ## this list
 venv: $(READY)  ## the virtual environment, with the versions of constraints.txt
 
 $(READY): pyproject.toml constraints.txt
+	@echo 'Making .venv. On Linux about 3.3 GB come in, most of it torch with its CUDA libraries, and fill 6.4 GB of disk;'
+	@echo 'with the small CPU build of torch (see README.md) about 0.5 GB. When it is interrupted, the same command goes on.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev]"
+	[ -t 1 ] || export PIP_PROGRESS_BAR=$${PIP_PROGRESS_BAR:-off}; \
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
 lessons: $(READY)  ## execute every lesson, one page each in site/ (PROFILE=ci for seconds)
@@ -42,8 +49,9 @@ bench: $(READY)  ## ratios of speed, measured side by side (ONLY="textbook fit":
 
 gpu: $(READY)  ## on a GPU: lessons at profile gpu, then ResNet-18 (MINUTES=30, DATA=folder, CIFAR_JPEG=file; see README.md)
 	$(BIN)/python benchmarks/gpu.py --check
-	$(if $(DATA),COURSE_DATA="$(abspath $(DATA))") $(BIN)/python tools/claims.py --profile gpu; claims=$$?; \
-	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES) $(if $(DATA),--data "$(DATA)") $(if $(CIFAR_JPEG),--cifar-jpeg "$(CIFAR_JPEG)") && exit $$claims
+	$(if $(DATA),COURSE_DATA=$(call quoted,$(call absolute,$(DATA)))) $(BIN)/python tools/claims.py --profile gpu; claims=$$?; \
+	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES) $(if $(DATA),--data $(call quoted,$(DATA))) \
+	$(if $(CIFAR_JPEG),--cifar-jpeg $(call quoted,$(CIFAR_JPEG))) && exit $$claims
 
 data: $(READY)  ## rebuild the bundled data from the packages they come from
 	$(BIN)/python tools/build_data.py
@@ -62,7 +70,7 @@ figure: $(READY)  ## draw the figure of README.md anew, by executing lesson 00
 
 grade: $(READY)  ## grade a folder of notebooks: INBOX=… OUT=… (more by ARGS=…, see homework/README.md)
 	$(if $(and $(INBOX),$(OUT)),,$(error say what to grade: make grade INBOX=folder-of-notebooks OUT=folder-for-grades))
-	$(BIN)/course-grade "$(INBOX)" --out "$(OUT)" $(ARGS)
+	$(BIN)/course-grade $(call quoted,$(INBOX)) --out $(call quoted,$(OUT)) $(ARGS)
 
 constraints:  ## resolve all dependencies anew into constraints.txt
 	$(PYTHON) tools/constraints.py

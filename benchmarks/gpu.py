@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench import flops_of_a_step, write_atomically
-from course_utils import augment, calibration, data, record, runtime, train
+from bench import flops_of_a_step
+from course_utils import augment, calibration, data, files, precision, record, runtime, train
 from course_utils.models import ResNet18
 from course_utils.techniques import mixing, smoothing
 
@@ -117,7 +117,7 @@ def _decoded(arrays: Mapping[str, np.ndarray], part: str) -> data.Split:
 
 def precision_of(device: torch.device) -> torch.dtype:
     """What `train.fit` computes in: bf16, but on old GPUs fp16, and where neither pays fp32."""
-    return train._precision(device, "auto") or torch.float32
+    return precision.choose(device, "auto") or torch.float32
 
 
 def matmul_peak(device: torch.device) -> float:
@@ -238,7 +238,8 @@ class Job:
             if epochs:
                 self.epoch_seconds = (self.clock() - start) / epochs  # evaluation and checkpoints included
             if self.path is not None:
-                write_atomically({**self.header, "rows": self.rows}, self.path)
+                content = {**self.header, "rows": self.rows}
+                files.write_text(self.path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
                 checkpoint.unlink()
             print(self._line(self.rows[-1]), flush=True)
 
@@ -357,6 +358,7 @@ def load(name: str, root: Path | None, jpeg: Path | None) -> data.Dataset:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the means, write the files."""
+    files.spell_out()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30, help="no seed begins that would end later (default: 30)")
     parser.add_argument("--seeds", type=int, help="no more seeds than these (default: as many as fit; 1 with --quick)")

@@ -135,6 +135,9 @@ async def run_all(lessons: list[Lesson], *, profile: str, jobs: int, out: Path, 
     jobs = max(1, min(jobs, len(runnable)))
     threads = str(max(1, joblib.cpu_count() // jobs))
     environment = {"OMP_NUM_THREADS": threads} | os.environ | {"COURSE_PROFILE": profile}
+    if data := environment.get("COURSE_DATA"):  # seen from here, not from the folders of the notebooks
+        environment["COURSE_DATA"] = str(Path(data).expanduser().absolute())
+    os.chdir(TEMPLATES)  # a notebook may delete the folder that this began in
     free = asyncio.Semaphore(jobs)
     # A log file gets a line now and then, a terminal a moving bar.
     interval = 0.2 if sys.stderr.isatty() else 30
@@ -183,7 +186,6 @@ def run(paths: list[Path], *, profile: str, jobs: int, out: Path, timeout: int) 
     lessons = named(dict.fromkeys(path.resolve() for path in paths))
     for lesson in lessons:
         lesson.read()
-    os.chdir(TEMPLATES)  # a notebook may delete the folder that this began in
     start = time.perf_counter()
     asyncio.run(run_all(lessons, profile=profile, jobs=jobs, out=out, timeout=timeout))
     write_index(lessons, profile, out)
