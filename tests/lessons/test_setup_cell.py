@@ -254,3 +254,23 @@ def test_an_address_that_colab_cannot_open_is_refused(elsewhere, run_badges):
     assert status == 1
     assert "Colab" in said
     assert "https://git.example.org/a-school/a-course" in said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp949", "cp1252"])
+def test_commands_speak_to_a_console_of_any_encoding(elsewhere, encoding):
+    first = notebooks.lessons(elsewhere)[0]
+    first.rename(first.with_name("00_시작 ✓ ≥.ipynb"))
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    command = [sys.executable, ROOT / "tools" / "badges.py", "--check", "--root", elsewhere]
+    done = subprocess.run(command, capture_output=True, encoding=encoding, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("00_"))
+    assert ">=" in line or "≥" in line
+    assert "out of step, run `make badges`" in line
+
+
+def test_every_command_that_prints_lessons_words_is_made_so():
+    commands = [path for path in (ROOT / "tools").glob("*.py") if "import notebooks" in path.read_text(encoding="utf-8")]
+    assert len(commands) >= 7
+    for path in commands:
+        assert "notebooks.parser(__doc__)" in path.read_text(encoding="utf-8"), path
