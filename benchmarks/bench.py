@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 import course_utils
-from course_utils import augment, data, detection, precision, record, train
+from course_utils import augment, data, detection, files, precision, record, train
 from course_utils.models import MLP, ResNet18, SmallCNN
 from course_utils.techniques import ensembles, mixing, noise, pseudo, smoothing
 
@@ -532,17 +532,6 @@ def suite_rows(quick: bool) -> list[dict]:
     return [row("jupyter nbconvert, lesson by lesson / make lessons", found, at_least=1.8, note=note)]
 
 
-def write_atomically(content: dict, path: Path) -> None:
-    """A reader finds the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 MEASURES = {
     measure.__name__.removesuffix("_rows"): measure
     for measure in (
@@ -571,6 +560,7 @@ def renewed(kept: list[dict], found: list[dict]) -> list[dict]:
 
 def main() -> None:
     """Measure, print the table, write the file."""
+    files.spell_out()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smoke run in seconds: the numbers mean nothing")
     parser.add_argument("--only", nargs="+", choices=MEASURES, help="measure these again, and keep the file's other rows")
@@ -593,7 +583,7 @@ def main() -> None:
                 flush=True,
             )
     if out is not None:
-        write_atomically({**header, "rows": rows}, out)
+        files.write_text(out, json.dumps({**header, "rows": rows}, indent=2, ensure_ascii=False) + "\n")
         print(f"written to {out}")
 
 

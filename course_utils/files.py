@@ -77,8 +77,13 @@ def need_writable(path: str | Path) -> None:
 
 def say(text: str) -> None:
     """Print a line; characters that standard output cannot show are spelled out, such as ≥ by ``>=``."""
+    print(shown(text))
+
+
+def shown(text: str) -> str:
+    """A text as `say` prints it."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, _SPELLED_OUT).decode(encoding))
+    return text.encode(encoding, _SPELLED_OUT).decode(encoding)
 
 
 def spell_out() -> None:

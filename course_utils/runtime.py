@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from course_utils import valid
+from course_utils import files, valid
 
 PROFILES = ("ci", "cpu", "gpu")
 
@@ -150,7 +150,7 @@ def progress(iterable: Iterable | None = None, description: str = "", total: int
     Widget bars would leave an empty "0%" behind in a saved page, and standard error would paint the bar red.
     """
     layout = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-    options = {"desc": description, "total": total, "disable": not show or rank() > 0, "bar_format": layout}
+    options = {"desc": files.shown(description), "total": total, "disable": not show or rank() > 0, "bar_format": layout}
     return tqdm(iterable, **options, file=sys.stdout, ncols=100, mininterval=0.5)
 
 

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from course_utils import files
+
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Largest error allowed, as a share of the size of what is compared: rounding adds up to far less.
@@ -194,6 +196,7 @@ def watch_memory() -> None:
 
 
 def main() -> None:
+    files.spell_out()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="families of cases at once")
     parser.add_argument("--only", default="", help="only cases with this word, such as channels-last")

@@ -1,7 +1,6 @@
 """The command `course-grade`."""
 
 import argparse
-import contextlib
 import json
 import secrets
 import sys
@@ -22,6 +21,7 @@ from course_grade.gradebook import Book, write
 from course_grade.inbox import Student
 from course_grade.lists import UsageError
 from course_grade.workers import Job, Workers, WorkersError, cores
+from course_utils import files
 
 HOMEWORK = Path(__file__).resolve().parent.parent
 UNSAFE = "--trust-all-notebooks-and-run-them-without-sandbox"
@@ -33,9 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit status: 0 when every student was graded, 1 when some have to be graded again, 2 when the command could not begin.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # a name may hold letters that a terminal lacks
+    files.spell_out()  # a name may hold letters that a terminal lacks
     try:
         return 1 if grade(parser().parse_args(arguments)) else 0
     except (UsageError, AssignmentError, sandbox.SandboxError, WorkersError) as error:

@@ -1,4 +1,6 @@
+import os
 import random
+import subprocess
 import sys
 from importlib import metadata
 
@@ -172,3 +174,12 @@ def test_a_missing_gpu_is_shown_with_its_cure(monkeypatch, hardware):
     row = environment()["device"]
     assert row["ok"] is False
     assert "unset it" in row["fix"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp949", "cp1252"])
+def test_a_bar_shows_on_any_stream(encoding):
+    code = "from course_utils import runtime; [None for _ in runtime.progress(range(2), 'α ≥ 훈련 ✓')]"
+    variables = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"100%" in done.stdout
