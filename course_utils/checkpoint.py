@@ -1,12 +1,14 @@
 """Files from which a run goes on: what stands in them, and whether they belong to the run that asks."""
 
 import copy
+import io
 import random
+import weakref
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_utils import files
 
@@ -56,57 +58,114 @@ def read(path: Path, parts: set[str], cure: str) -> dict:
         if set(state) != parts:
             raise KeyError("it lacks parts of a run")
     except Exception as error:  # what is not a checkpoint fails in many ways, and the cure is the same
-        raise CheckpointError(f"{path} is not a readable checkpoint ({error}). {cure}") from error
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise CheckpointError(f"{path} is not a readable checkpoint ({type(error).__name__}: {reason}). {cure}") from error
     return state
 
 
 # --- settings ----------------------------------------------------------------------------------------------------------------
 
+# By optimizer: the file and the schedule with which it began a run, and what it was asked for then. When an interrupted cell is
+# run again, optimizer and schedule have moved, and are still the same ones.
+_BEGUN: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
-def settings(optimizer: torch.optim.Optimizer, scheduler: object) -> dict:
-    """What was asked of an optimizer and a scheduler: numbers such as ``lr`` and ``step_size``, in types of Python.
 
-    Functions, as `LambdaLR` has them, cannot be written down and so are never compared.
+def settings(model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: object, every: str, path: Path) -> dict:
+    """What was asked of an optimizer and a scheduler, in types of Python: kinds, numbers such as ``lr``, order of parameters.
+
+    Functions, as `LambdaLR` has them, cannot be written down and so are never compared. An optimizer that has begun a run with
+    this very file before is asked for what it was asked for then.
     """
-    groups = [{name: group[name] for name in group if name not in _IMPLEMENTATION} for group in optimizer.param_groups]
-    return {"optimizer": plain(groups), "scheduler": None if scheduler is None else plain(scheduler.state_dict())}
+    began = _BEGUN.get(optimizer)
+    if began is not None and began[0] == path.absolute() and began[1]() is scheduler:
+        return began[2]
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = []
+    for group in optimizer.param_groups:
+        numbers = {name: _as_python(group[name]) for name in group if name not in _IMPLEMENTATION}
+        groups.append(numbers | {"parameters": [names.get(id(p), f"one of shape {tuple(p.shape)}") for p in group["params"]]})
+    schedule = None if scheduler is None else _as_python(plain(scheduler.state_dict()))
+    asked = {"model": type(model).__name__, "optimizer": type(optimizer).__name__, "scheduler": kind(scheduler)}
+    found = {"kinds": asked, "schedule_every": every, "groups": groups, "schedule": schedule}
+    _BEGUN[optimizer] = path.absolute(), (lambda: None) if scheduler is None else weakref.ref(scheduler), found
+    return found
 
 
-def difference(first: object, last: object, now: object, name: str = "") -> str:
+def kind(scheduler: object) -> str:
+    """Class of a scheduler, with those of the schedulers in it."""
+    inner = [kind(part) for part in getattr(scheduler, "_schedulers", ())]
+    return type(scheduler).__name__ + (f" of {', '.join(inner)}" if inner else "")
+
+
+def difference(then: object, now: object, name: str = "") -> str:
     """The first setting that is another one now, in words; empty when there is none.
 
-    Args:
-        first: `settings` at the beginning of the run that wrote the checkpoint.
-        last: the same when it was written. What moved in between (the learning rate under a schedule) is no setting.
-        now: `settings` of the run that wants to go on. Parts that one side lacks are not compared: another torch may name more.
-        name: where in the settings this is.
+    Names that one side lacks are not compared: another torch may have more of them.
     """
-    if all(isinstance(value, dict) and all(isinstance(key, str) for key in value) for value in (first, last, now)):
-        pairs = [(str(key), first[key], last[key], now[key]) for key in first if key in last and key in now]
-    elif isinstance(first, (list, tuple)) and isinstance(now, (list, tuple)) and len(first) == len(last) == len(now):
-        pairs = [(name, *values) for values in zip(first, last, now, strict=True)]
+    if all(isinstance(value, dict) and all(isinstance(key, str) for key in value) for value in (then, now)):
+        pairs = [(key, then[key], now[key]) for key in then if key in now]
+    elif isinstance(then, (list, tuple)) and isinstance(now, (list, tuple)) and len(then) == len(now):
+        pairs = [(name, *values) for values in zip(then, now, strict=True)]
     else:
-        moved = not _equal(first, last)
-        return "" if moved or _equal(first, now) else f"{name} is {now} and was {first}"
+        same = then == now or (then != then and now != now)
+        return "" if same else f"{name} is {now} and was {then}"
     return next(filter(None, (difference(*values, key) for key, *values in pairs)), "")
 
 
-def _equal(one: object, two: object) -> bool:
-    if isinstance(one, Tensor) or isinstance(two, Tensor):
-        return isinstance(one, Tensor) and isinstance(two, Tensor) and torch.equal(one.cpu(), two.cpu())
-    return one == two or (one != one and two != two)
+def _as_python(state: object) -> object:
+    """Settings that no later step can change: tensors as lists or numbers."""
+    if isinstance(state, dict):
+        return {key: _as_python(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(map(_as_python, state))
+    return state.tolist() if isinstance(state, (Tensor, np.generic)) else state
+
+
+def other_weights(then: dict, now: dict) -> str:
+    """The first weight that is another one in shape, or is there on one side only, in words; empty when all are alike."""
+    for name in [*then, *now]:
+        shapes = [tuple(part[name].shape) if isinstance(part.get(name), Tensor) else name in part for part in (then, now)]
+        if shapes[0] != shapes[1]:
+            was, here = ("missing" if found is False else f"of shape {found}" for found in shapes)
+            return f"{name} is {here} and was {was}"
+    return ""
+
+
+def other_generators(state: dict, own: list[torch.Generator]) -> str:
+    """Whether a loader has other generators than the one whose state was saved, in words; empty when it has as many."""
+    was = len(state["generators"])
+    return "" if was == len(own) else f"it was saved with {was} generators in the loader, and now there are {len(own)}"
 
 
 def plain(state: object) -> object:
     """Turn NumPy's numbers (a schedule may compute with them) into Python's: the safe reader of checkpoints takes no others."""
     if isinstance(state, dict):
         copied = copy.copy(state)  # keeps the kind of dict: MultiStepLR counts its milestones in a Counter
-        for key, value in state.items():
-            copied[key] = plain(value)
+        copied.clear()
+        copied.update({plain(key): plain(value) for key, value in state.items()})
         return copied
     if isinstance(state, (list, tuple)):
         return type(state)(plain(value) for value in state)
     return state.item() if isinstance(state, np.generic) else state
+
+
+def need_readable(state: dict) -> None:
+    """Find out before training whether what is going to be written could be read again.
+
+    Raises:
+        CheckpointError: it could not, for the reason in the message.
+    """
+    try:
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [""]
+        raise CheckpointError(
+            "a checkpoint of this optimizer and schedule could not be read again, since something in them is more than numbers "
+            f"({type(error).__name__}: {reason[0][:200]}). Give them Python's numbers and lists, or train without checkpoint=."
+        ) from error
 
 
 # --- random numbers ----------------------------------------------------------------------------------------------------------
@@ -132,13 +191,7 @@ def random_state(own: list[torch.Generator]) -> dict:
 
 
 def set_random_state(state: dict, own: list[torch.Generator]) -> None:
-    """Put back what `random_state` took.
-
-    Raises:
-        ValueError: the loader had another number of generators.
-    """
-    if len(state["generators"]) != len(own):
-        raise ValueError(f"it was saved with {len(state['generators'])} generators in the loader, and now there are {len(own)}")
+    """Put back what `random_state` took of as many generators."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
@@ -26,53 +27,49 @@ def layout(model: nn.Module, device: torch.device) -> torch.memory_format:
     - *Not safe* on processors without AVX-512: with torch 2.15.0 (oneDNN 3.13.3) the backward pass of a channels-last 1x1
       convolution with a stride and fewer than 8 input channels writes where it must not, and ends the process sooner or later
       (docs/layouts.md; `tools/sweep_layers.py` looks for more).
-    - *No gain* where convolutions are narrow: ResNet-18 of width 8 trains at 0.8 times the speed, of width 16 or more at 1.15
-      to 1.3 times, on AVX2 and on AVX-512 alike.
+    - *No gain* where convolutions are narrow: ResNet-18 of width 8 trains at 0.65 to 0.87 times the speed, of width 12 to 24 at
+      1.04 to 1.3 times.
 
     So on x86 processors convolutions of fewer than 16 input channels must be those that read images, and larger than 1x1.
     Elsewhere (Arm, MPS) nothing was measured, and the usual order stays.
+
+    It stays, too, for networks with code of their own, or with hooks: such code may convolve without a layer that could be
+    looked at here, and may reshape images by ``x.view(len(x), -1)``, which torch refuses for channels-last ones.
     """
     convolutions = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))]
-    if device.type == "cuda":
-        return torch.channels_last if convolutions else torch.contiguous_format
-    measured = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    narrow = [module for module in convolutions if module.in_channels < _NARROW]
-    harmless = all(0 < module.in_channels <= _IMAGE and min(module.kernel_size) > 1 for module in narrow)
-    if measured and harmless and len(narrow) < len(convolutions):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
-def layout_for(model: nn.Module, x: Tensor) -> torch.memory_format:
-    """The `layout` for a batch, or the usual one where a network's own code cannot take images channels-last.
-
-    After a convolution ``x.view(len(x), -1)`` is such code: torch refuses it. To find that out, a network with code of its own
-    is called once, with one sample, in evaluation mode.
-    """
-    chosen = layout(model, x.device) if x.ndim == 4 else torch.contiguous_format
-    if chosen is torch.channels_last and not _can_be_called(model, laid_out(x[:1], chosen)):
+    if not convolutions or not all(map(_is_known, model.modules())) or any(map(is_lazy, model.parameters())):
         return torch.contiguous_format
+    if device.type == "cuda":
+        return torch.channels_last
+    measured = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    narrow = [module for module in convolutions if _input_channels(module) < _NARROW]
+    harmless = all(_input_channels(module) <= _IMAGE and min(module.kernel_size) > 1 for module in narrow)
+    return torch.channels_last if measured and harmless and len(narrow) < len(convolutions) else torch.contiguous_format
+
+
+_KNOWN_CODE = ("torch.nn.", "torchvision.models.", "torchvision.ops.", "course_utils.models", "course_utils.parallel")
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Whether a module runs code that takes images in any layout, and no convolution of images but as a layer."""
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    code = getattr(type(module).forward, "__module__", None) or ""
+    volumes = isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))  # their weights have a layout of its own name
+    return not hooks and "forward" not in vars(module) and not volumes and code.startswith(_KNOWN_CODE)
+
+
+def _input_channels(module: nn.Conv2d | nn.ConvTranspose2d) -> int:
+    """Asked of the weights, which may have been replaced by fewer."""
+    transposed = isinstance(module, nn.ConvTranspose2d)
+    return module.weight.shape[0] if transposed else module.weight.shape[1] * module.groups
+
+
+def lay_out(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Give a network's weights its `layout`, and return it."""
+    chosen = layout(model, device)
+    if not any(map(is_lazy, model.parameters())):
+        model.to(memory_format=chosen)
     return chosen
-
-
-def lay_out(model: nn.Module, x: Tensor) -> torch.memory_format:
-    """Give a network's weights the layout for batches like ``x``, and return it."""
-    if x.ndim == 4:
-        model.to(memory_format=layout(model, x.device))  # weights decide, too, what the network's code will see
-    chosen = layout_for(model, x)
-    model.to(memory_format=chosen)
-    return chosen
-
-
-def _can_be_called(model: nn.Module, x: Tensor) -> bool:
-    if all(type(module).forward.__module__.startswith("torch.nn.") for module in model.modules()):
-        return True  # torch's own layers can
-    with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng([x.device] if x.is_cuda else []):
-        try:
-            model(x)
-        except Exception:  # whatever it is: if the usual layout does not cure it, training will show it
-            return False
-    return True
 
 
 def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
@@ -87,7 +84,7 @@ def match_layout(optimizer: torch.optim.Optimizer) -> None:
     """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and _steps(value) != _steps(parameter):
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
@@ -162,13 +159,27 @@ def own_type(model: nn.Module) -> torch.dtype | None:
 # --- the optimizer's step ----------------------------------------------------------------------------------------------------
 
 
-def use_fused_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Let torch update all parameters in one kernel, where it can and the caller left the choice open (``fused=None``)."""
-    if any(getattr(module, "sparse", False) for module in model.modules()):
-        return  # embeddings with sparse gradients, which the fused kernels refuse
+def use_fused_step(optimizer: torch.optim.Optimizer) -> None:
+    """Let torch update all parameters in one kernel, where it can and the caller left the choice open (``fused=None``).
+
+    To be called after the first backward pass: these kernels walk through memory as it lies, so each parameter must fill its
+    own, and its gradient must be laid out as it is.
+    """
     for group in optimizer.param_groups:
         open_choice = "fused" in group and group["fused"] is None and group.get("foreach") is None
         plain = not group.get("capturable") and not group.get("differentiable")
-        fits = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in group["params"])
-        if open_choice and plain and fits and not optimizer.state:
+        if open_choice and plain and not optimizer.state and all(map(_fits_fused, group["params"])):
             group["fused"] = True
+
+
+def _fits_fused(parameter: Tensor) -> bool:
+    gradient = parameter.grad
+    dense = parameter.is_contiguous() or (parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last))
+    alike = gradient is None or (gradient.layout == torch.strided and _steps(gradient) == _steps(parameter))
+    hooked = bool(parameter._backward_hooks)  # may lay out the next gradient in another way
+    return parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda") and dense and alike and not hooked
+
+
+def _steps(tensor: Tensor) -> list[int]:
+    """Strides that matter: along a dimension of one nobody walks."""
+    return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]

@@ -3,8 +3,11 @@
 Lesson 00 writes the same loop out inline and proves that `fit` gives the same weights.
 """
 
+import copy
+import math
 import re
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +111,22 @@ class History:
     best_epoch: int = 0
     stopped_early: bool = False
 
+    def judge(self, rule: EarlyStopping | None) -> None:
+        """Set ``best_epoch`` and ``stopped_early`` by a rule; without one the last epoch counts.
+
+        Raises:
+            ValueError: epochs lack what the rule watches.
+        """
+        self.best_epoch, self.stopped_early = len(self.rows), False
+        if rule is None:
+            return
+        if not all(rule.monitor in row for row in self.rows):
+            raise ValueError(f"early stopping watches {rule.monitor}, and there are epochs without validation.")
+        values = [row[rule.monitor] for row in self.rows]
+        if np.isnan(values).any():
+            raise ValueError(f"early stopping watches {rule.monitor}, which these targets do not have: watch val_loss.")
+        self.best_epoch, self.stopped_early = rule.best_epoch(values), rule.should_stop(values)
+
     @property
     def frame(self) -> "pd.DataFrame":
         """The rows as a table with index ``epoch`` from 1."""
@@ -136,8 +155,8 @@ def fit(
 ) -> History:
     """Train ``model`` where its parameters are, and return what happened. Written out inline in lesson 00.
 
-    However it ends, also by an interrupt or an error, the model is left in evaluation mode, and with the best weights so far
-    under early stopping.
+    However training ends, also by an interrupt or an error, the model is left in evaluation mode, and with the best weights so
+    far under early stopping.
 
     Under torchrun (``torchrun --nproc-per-node=4 lesson.py``) the workers share out each batch: batches, loss curve and
     weights are those of one process to float tolerance, the history is equal on all ranks, and rank 0 writes the checkpoint,
@@ -146,8 +165,8 @@ def fit(
 
     Args:
         model: called as ``model(x)``. A part that is in evaluation mode while the model itself is in training mode (a frozen
-            batch normalisation) stays so; a model that is in evaluation mode as a whole, as this function leaves it, is
-            trained as a whole. Weights and images get the layout in memory of `precision.layout`.
+            batch normalisation) stays so, also in later calls, until ``model.train()`` is called; a model that comes in
+            evaluation mode as a whole is trained as a whole. Weights and images get the layout of `precision.layout`.
         train_loader: batches ``(x, y)`` with ``y`` class indices ``(B,)``, integers of any width or booleans, which arrive as
             int64; probabilities ``(B, K)``; or numbers shaped like the model's output. Floating point ``x`` and ``y`` are
             turned into the model's own type. Iterated once an epoch.
@@ -159,9 +178,11 @@ def fit(
         batch_transform: ``(x, y) -> (x, y)`` on each training batch, on the device. Training accuracy is counted against the
             loader's labels, not the transformed ones; where images are mixed it is only a lower bound.
         scheduler: stepped once an epoch, or after every optimizer step with ``schedule_every="step"`` (one-cycle); a step that
-            fp16's loss scaling left out does not count. ``ReduceLROnPlateau`` is given the validation loss.
+            fp16's loss scaling left out does not count. ``ReduceLROnPlateau`` is given the validation loss, or with
+            ``mode="max"`` the validation accuracy.
         early_stopping: needs ``val_loader``.
-        extra_loss: ``(model, epoch) -> scalar`` added to the loss of every step, epochs from 1 (an unlabelled term).
+        extra_loss: ``(model, epoch) -> scalar``, a tensor or a number, added to the loss of every step; epochs count from 1 (an
+            unlabelled term).
         amp: mixed precision. ``"auto"``: bf16 on GPUs that have it, fp16 with loss scaling on older ones, bf16 on CPUs with
             units for it (AMX, AVX-512 BF16), else none. The loss itself is always computed in float32 (for a float64 model in
             float64).
@@ -186,7 +207,7 @@ def fit(
     _check_arguments(val_loader, scheduler, schedule_every, early_stopping)
     with torch.inference_mode(False), torch.enable_grad():
         run = _Run(model, train_loader, optimizer, loss, batch_transform, scheduler, schedule_every, extra_loss, amp)
-        path = Path(checkpoint) if checkpoint is not None else None
+        path = Path(checkpoint).expanduser() if checkpoint is not None else None
         run.begin(path, epochs, val_loader, early_stopping)
         done = len(run.history.rows)
         total = None if run.steps is None else run.steps * (epochs - done)
@@ -216,10 +237,12 @@ def evaluate(
     Inputs and targets are taken as in `fit`. The model's mode is put back afterwards. Lesson 00.
 
     Raises:
-        ValueError: the loader is empty, targets do not fit the model's output, or inputs are not finite.
+        ValueError: the loader is empty, targets do not fit the model's output, or inputs or targets are not finite.
     """
     found = _predict(model, loader, amp)
     found.refuse_bad_inputs()
+    if found.targets.is_floating_point() and not bool(found.targets.isfinite().all()):
+        raise ValueError(f"the targets {_NOT_FINITE}")
     return found.evaluation(loss)
 
 
@@ -258,10 +281,9 @@ class _Predicted(NamedTuple):
         return Evaluation(value, torch.nan if right is None else right.double().mean().item())
 
 
-def _predict(
-    model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], amp: Amp, layout: torch.memory_format | None = None
-) -> _Predicted:
+def _predict(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], amp: Amp) -> _Predicted:
     device = _device(model)
+    layout = precision.layout(model, device)
     autocast = precision.autocast(device, precision.choose(device, amp, model))
     own_type = precision.own_type(model)
     logits, targets, sums = [], [], []
@@ -270,7 +292,6 @@ def _predict(
     with precision.evaluation_mode(model), torch.no_grad(), keep_casts:
         for x, y in loader:
             x, y = _as_type(_on(device, x), own_type), _integers_as_int64(_on(device, y))
-            layout = layout or precision.layout_for(model, x)
             logits.append(_call(model, precision.laid_out(x, layout), autocast))
             sums.append(_sum(x))
             targets.append(y)
@@ -299,13 +320,15 @@ class _Run:
         self.model, self.train_loader, self.optimizer, self.loss = model, train_loader, optimizer, loss
         self.batch_transform, self.extra_loss = batch_transform, extra_loss
         self.scheduler, self.schedule_every = scheduler, schedule_every
-        self.steps = len(train_loader) if hasattr(train_loader, "__len__") else None
+        self.steps = _length(train_loader)
         self.history = History()
         self.best: dict[str, Tensor] | None = None
-        self.frozen = [part for part in model.modules() if not part.training] if model.training else []
+        self.frozen = _frozen_parts(model)
         self.device, self.own_type, self.amp = _device(model), precision.own_type(model), amp
-        self.settings = checkpoints.settings(optimizer, scheduler)
-        precision.use_fused_step(model, optimizer)
+        self.settings: dict = {}
+        if scheduler is not None:  # NumPy's numbers do not compute after a checkpoint as before it
+            scheduler.load_state_dict(checkpoints.plain(scheduler.state_dict()))
+        self.stepped = False
         chosen = precision.choose(self.device, amp, model)
         self.autocast = precision.autocast(self.device, chosen)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=chosen is torch.float16)
@@ -314,10 +337,14 @@ class _Run:
 
     def begin(self, path: Path | None, epochs: int, val_loader: object, rule: EarlyStopping | None) -> None:
         """Go on from a checkpoint if there is one, and refuse now what would fail later."""
-        if path is not None and path.exists() and not path.is_dir():
-            self.load(path, epochs, val_loader, rule)
-        if path is not None and runtime.rank() == 0:
-            checkpoints.need_place(path)
+        if path is not None:
+            self.settings = checkpoints.settings(self.model, self.optimizer, self.scheduler, self.schedule_every, path)
+            if path.is_file():
+                self.load(path, epochs, val_loader, rule)
+            elif runtime.rank() == 0:
+                checkpoints.need_readable(self._moving() | {"settings": self.settings})
+            if runtime.rank() == 0:
+                checkpoints.need_place(path)
         self._check_schedule(epochs)
         self.start_as_rank_0(path)
 
@@ -329,9 +356,8 @@ class _Run:
             if val_loader is not None:
                 row["val_loss"], row["val_accuracy"] = self._validate(epoch, val_loader)
         except NonFiniteLossError as error:
-            names = {"training": self.train_loader, "validation": val_loader or ()}
-            bad = [name for name, loader in names.items() if not _all_finite(loader)]
-            cause = f"The {' and '.join(bad)} inputs {_NOT_FINITE}" if bad else _USUAL_CAUSES
+            bad = _not_finite("training", self.train_loader, self.batch_transform) | _not_finite("validation", val_loader)
+            cause = f"The {' and the '.join(sorted(bad))} {_NOT_FINITE}" if bad else _USUAL_CAUSES
             saved = f" {path} keeps epoch {epoch - 1}, the last good one." if path is not None and path.exists() else ""
             raise NonFiniteLossError(f"{error} {cause}{saved}") from None
         row = parallel.from_first(row | {"seconds": time.perf_counter() - start})
@@ -339,7 +365,8 @@ class _Run:
         if self.scheduler is not None and self.schedule_every == "epoch":
             # Only this scheduler wants to know how well it went.
             plateau = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-            self.scheduler.step(row["val_loss"]) if plateau else self.scheduler.step()
+            watched = "val_accuracy" if getattr(self.scheduler, "mode", "min") == "max" else "val_loss"
+            self.scheduler.step(row[watched]) if plateau else self.scheduler.step()
         return row
 
     def train_epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
@@ -351,7 +378,7 @@ class _Run:
             x, y = _as_type(_on(self.device, x), self.own_type), _integers_as_int64(_on(self.device, y))
             inputs, targets = self.batch_transform(x, y) if self.batch_transform else (x, y)
             if self.shared is None:
-                self._prepare(inputs)
+                self._prepare()
             logits = _call(self._called_model(), precision.laid_out(inputs, self.layout), self.autocast)
             targets = _fitting(logits, _integers_as_int64(targets))
             seen.count(logits.detach(), y, targets)
@@ -363,7 +390,7 @@ class _Run:
             seen.losses.append(batch_loss.detach())
             if self.extra_loss:
                 with self.autocast:
-                    extra = self.extra_loss(self.model, epoch)
+                    extra = torch.as_tensor(self.extra_loss(self.model, epoch), device=self.device)
                 seen.extras.append(extra.detach())
                 batch_loss = batch_loss + extra
             self._step(batch_loss)
@@ -378,9 +405,9 @@ class _Run:
         for part in self.frozen:
             part.training = False
 
-    def _prepare(self, inputs: Tensor) -> None:
-        """Lay out weights for images like these, then share the model out: the workers agree on the layout of weights."""
-        self.layout = precision.lay_out(self.model, inputs)
+    def _prepare(self) -> None:
+        """Lay out weights, then share the model out: the workers agree on the layout of weights."""
+        self.layout = precision.lay_out(self.model, self.device)
         precision.match_layout(self.optimizer)
         self.shared = parallel.shared_out(self.model)
         self._training_mode()
@@ -388,6 +415,9 @@ class _Run:
     def _step(self, batch_loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(batch_loss).backward()
+        if not self.stepped:
+            precision.use_fused_step(self.optimizer)
+            self.stepped = True
         by_step = self.scheduler is not None and self.schedule_every == "step"
         # Asking for the scale waits for a GPU; only a schedule by step with fp16 has to know what became of each step.
         before = self.scaler.get_scale() if by_step and self.scaler.is_enabled() else 0.0
@@ -397,25 +427,17 @@ class _Run:
             self.scheduler.step()
 
     def _validate(self, epoch: int, val_loader: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
-        value = _predict(self._called_model(), val_loader, self.amp, self.layout).evaluation(self.loss)
+        value = _predict(self._called_model(), val_loader, self.amp).evaluation(self.loss)
         _need_finite(value.loss, f"the validation loss of epoch {epoch}")
         return value
 
-    def keep_best(self, rule: EarlyStopping | None, saved: dict[str, Tensor] | None = None) -> None:
-        """Judge the epochs so far by a rule: which is the best, and whether to stop. Keep its weights, or those saved."""
-        last = len(self.history.rows)
-        self.history.best_epoch, self.history.stopped_early = last, False
+    def keep_best(self, rule: EarlyStopping | None) -> None:
+        """Judge the epochs so far by a rule, and keep the weights if the last one is the best."""
+        self.history.judge(rule)
         if rule is None:
-            return
-        values = [row.get(rule.monitor, np.nan) for row in self.history.rows]
-        if np.isnan(values).any():
-            raise ValueError(f"early stopping watches {rule.monitor}, which these targets do not have: watch val_loss.")
-        self.history.best_epoch = rule.best_epoch(values)
-        self.history.stopped_early = rule.should_stop(values)
-        if self.history.best_epoch == last:
-            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        elif saved is not None:
-            self.best = saved
+            self.best = None
+        elif self.history.best_epoch == len(self.history.rows):
+            self.best = copy.deepcopy(self.model.state_dict())
 
     def start_as_rank_0(self, path: Path | None) -> None:
         """Take over the random state of rank 0. Its weights come with the first batch."""
@@ -430,74 +452,77 @@ class _Run:
 
     # --- checkpoints ---------------------------------------------------------------------------------------------------------
 
+    def _moving(self) -> dict:
+        """State of what steps and counts, but for the weights."""
+        return {
+            "optimizer": checkpoints.plain(self.optimizer.state_dict()),
+            "scheduler": None if self.scheduler is None else checkpoints.plain(self.scheduler.state_dict()),
+            "scaler": self.scaler.state_dict(),
+        }
+
     def save(self, path: Path) -> None:
         if runtime.rank() == 0:
-            save_atomically(
-                {
-                    "kinds": self._kinds(),
-                    "settings": self.settings,
-                    "model": self.model.state_dict(),
-                    "optimizer": checkpoints.plain(self.optimizer.state_dict()),
-                    "scheduler": None if self.scheduler is None else checkpoints.plain(self.scheduler.state_dict()),
-                    "scaler": self.scaler.state_dict(),
-                    "best": self.best,
-                    "history": vars(self.history),
-                    "random": checkpoints.random_state(checkpoints.generators(self.train_loader)),
-                },
-                path,
-            )
+            random = checkpoints.random_state(checkpoints.generators(self.train_loader))
+            state = {"settings": self.settings, "model": self.model.state_dict(), "best": self.best, "random": random}
+            save_atomically(state | self._moving() | {"history": vars(self.history)}, path)
         parallel.from_first(None)  # nobody goes on, and reads the file before it is there
 
     def load(self, path: Path, epochs: int, val_loader: object, rule: EarlyStopping | None) -> None:
+        """Take over what a checkpoint holds; one that does not belong to this run leaves the run as it is."""
         cure = f"Delete {path} to start again, or give the run another checkpoint file."
-        parts = {"kinds", "settings", "model", "optimizer", "scheduler", "scaler", "best", "history", "random"}
+        parts = {"settings", "model", "optimizer", "scheduler", "scaler", "best", "history", "random"}
         state = checkpoints.read(path, parts, cure)
-        now = self.settings
-        last = {"optimizer": state["optimizer"]["param_groups"], "scheduler": state["scheduler"]}
+        generators = checkpoints.generators(self.train_loader)
+        other = (
+            checkpoints.difference(state["settings"], self.settings)
+            or checkpoints.other_weights(state["model"], self.model.state_dict())
+            or checkpoints.other_generators(state["random"], generators)
+        )
+        if other:
+            raise CheckpointError(f"{path} belongs to another model, optimizer, schedule or loader ({other}). {cure}")
+        history = History(**state["history"])
+        done = len(history.rows)
+        if epochs < done:
+            raise CheckpointError(f"{path} is of {done} epochs already, and this run asks for {epochs}. {cure}")
+        # Its best epoch's weights are there if that is the last epoch, or was the best by the rule of that time.
+        kept = {done} if state["best"] is None else {done, history.best_epoch}
         try:
-            if state["kinds"] != self._kinds():
-                raise ValueError(f"it is of a run with {state['kinds']}, this one has {self._kinds()}")
-            if changed := checkpoints.difference(state["settings"], last, now):
-                raise ValueError(f"{changed}")
+            history.judge(rule)
+        except ValueError as error:
+            raise CheckpointError(f"{path} was made without what early stopping needs ({error}) {cure}") from error
+        if history.best_epoch not in kept:
+            raise CheckpointError(f"{path} does not keep the best epoch by this rule of early stopping. {cure}")
+        try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(state["scheduler"])
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"] and self.scaler.is_enabled():
+                self.scaler.load_state_dict(state["scaler"])
             for loader in (self.train_loader, val_loader):
                 if getattr(loader, "persistent_workers", False):
                     iter(loader)  # their start draws a number, which the run that is gone on with has drawn already
-            checkpoints.set_random_state(state["random"], checkpoints.generators(self.train_loader))
-        except (RuntimeError, ValueError, KeyError) as error:
+            checkpoints.set_random_state(state["random"], generators)
+        except (RuntimeError, ValueError, LookupError, TypeError) as error:
             raise CheckpointError(
                 f"{path} belongs to another model, optimizer, schedule or loader ({error}). {cure}"
             ) from error
-        self.settings = state["settings"]
-        self.history.rows = state["history"]["rows"]
-        done = len(self.history.rows)
-        if epochs < done:
-            raise CheckpointError(f"{path} is of {done} epochs already, and this run asks for {epochs}. {cure}")
-        try:
-            self.keep_best(rule, state["best"])
-        except ValueError as error:
-            raise CheckpointError(f"{path} was made without what early stopping needs ({error}) {cure}") from error
-        saved_best = state["history"]["best_epoch"] if state["best"] is not None else done
-        if self.history.best_epoch not in (done, saved_best):
-            raise CheckpointError(f"{path} does not keep the best epoch by this rule of early stopping. {cure}")
-
-    def _kinds(self) -> dict[str, str]:
-        return {name: type(getattr(self, name)).__name__ for name in ("model", "optimizer", "scheduler")}
+        self.history, self.best = history, state["best"]
+        self.keep_best(rule)
 
     def _check_schedule(self, epochs: int) -> None:
         """A one-cycle schedule has an end, and torch says so when it is there, in the middle of an epoch."""
-        end = getattr(self.scheduler, "total_steps", None)
+        end, done = _end(self.scheduler), getattr(self.scheduler, "last_epoch", 0)
         if end is None or self.steps is None:
             return
         left = (epochs - len(self.history.rows)) * (self.steps if self.schedule_every == "step" else 1)
-        if self.scheduler.last_epoch + left > end:
+        if done + left > end:
+            cure = (
+                "Make model, optimizer and schedule anew: this one has begun already." if done else "Give it more total_steps."
+            )
             raise ValueError(
-                f"the schedule ends after {end} steps, and this run goes to {self.scheduler.last_epoch + left}: "
-                f"{epochs} epochs of {self.steps} steps, schedule_every={self.schedule_every!r}. Give it total_steps to match."
+                f"the schedule ends after {end} steps, and this run goes to {done + left}: {epochs} epochs of {self.steps} "
+                f"steps, schedule_every={self.schedule_every!r}. {cure}"
             )
 
 
@@ -514,6 +539,8 @@ class _Seen:
         self.classes = 0
 
     def count(self, logits: Tensor, y: Tensor, targets: Tensor) -> None:
+        if not len(y):
+            raise ValueError("a batch holds no sample: leave it out.")
         self.sizes.append(len(y))
         for labels in (y,) if targets is y else (y, targets):
             if not labels.is_floating_point() and logits.ndim > 1:
@@ -586,12 +613,23 @@ def _call(model: nn.Module, x: Tensor, autocast: torch.autocast) -> Tensor:
                 "a batch has one sample, and batch normalisation needs two to see a spread: use a loader with drop_last=True, "
                 "or another batch size."
             ) from error
-        if not x.is_floating_point() and re.search(r"dtype|[Ss]calar type|Input type|not implemented for", str(error)):
+        if not x.is_floating_point() and "'indices'" in str(error):
+            raise ValueError(
+                f"inputs are {x.dtype}, and an embedding looks them up: turn them into int64 by x.long()."
+            ) from error
+        if not x.is_floating_point() and re.search(
+            r"dtype|[Ss]calar type|[Ii]nput type|result type|not implemented for", str(error)
+        ):
             raise ValueError(
                 f"inputs are {x.dtype}, and the model computes with floating point numbers: turn them into such first, images "
                 "by batch_transform=augment.normalize(mean, std) in fit or in the loader, other data by x.float()."
             ) from error
         raise
+    if logits.ndim == 0 or len(logits) != len(x):
+        raise ValueError(
+            f"the model gives shape {tuple(logits.shape)} for a batch of {len(x)}: it must give a row for each sample, also "
+            "for one (squeeze(1) instead of squeeze())."
+        )
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -620,9 +658,10 @@ def _fitting(logits: Tensor, targets: Tensor) -> Tensor:
             )
         return targets.to(logits.dtype)
     if logits.ndim < 2 or logits.shape[0] != targets.shape[0] or logits.shape[2:] != targets.shape[1:]:
+        numbers = " For one-hot rows or numbers give y.float()." if logits.shape == targets.shape else ""
         raise ValueError(
             f"the model gives {tuple(logits.shape)} and the class labels are {tuple(targets.shape)}; "
-            "expected logits (B, K) for labels (B,)."
+            f"expected logits (B, K) for labels (B,).{numbers}"
         )
     return targets
 
@@ -659,9 +698,46 @@ def _sum(x: Tensor) -> Tensor:
     return x.sum(dtype=torch.float32) if x.is_floating_point() else x.new_zeros((), dtype=torch.float32)
 
 
-def _all_finite(loader: Iterable[tuple[Tensor, Tensor]]) -> bool:
-    """Whether one more pass finds finite inputs alone. For a run that has failed: each step could not be asked at no cost."""
-    return not hasattr(loader, "__len__") or all(bool(_sum(x).isfinite()) for x, _ in loader)
+def _not_finite(name: str, loader: object, transform: Callable | None = None) -> set[str]:
+    """What one more pass finds that is not finite. For a run that has failed: each step could not be asked at no cost."""
+    bad = set()
+    for x, y in loader if loader is not None and _length(loader) is not None else ():
+        parts = {f"{name} inputs": x, f"{name} targets": y}
+        bad |= {part for part, values in parts.items() if not bool(_sum(values).isfinite())}
+        if transform is not None and not bad and not all(bool(_sum(values).isfinite()) for values in transform(x, y)):
+            bad.add("batches that batch_transform makes")
+    return bad
+
+
+def _length(loader: object) -> int | None:
+    """Batches in a loader, where it knows."""
+    try:
+        return len(loader)
+    except TypeError:  # also a DataLoader of a dataset without a length
+        return None
+
+
+def _end(scheduler: object) -> int | None:
+    """After how many steps a schedule, or one within it, ends."""
+    ends = [getattr(scheduler, "total_steps", None)]
+    inner = getattr(scheduler, "_schedulers", ())
+    starts = [0, *getattr(scheduler, "_milestones", [0] * len(inner))]
+    for start, stop, part in zip(starts, [*starts[1:], math.inf], inner, strict=False):
+        own = _end(part)
+        if own is not None and (stop <= start or start + own < stop):
+            ends.append(start + own)
+    return min((end for end in ends if end is not None), default=None)
+
+
+# Parts that were in evaluation mode when a model was first trained: afterwards all of it is.
+_FROZEN: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _frozen_parts(model: nn.Module) -> list[nn.Module]:
+    """Parts that stay in evaluation mode: as the caller set them, or, in a model that `fit` has left so, as they were then."""
+    if model.training:
+        _FROZEN[model] = [part for part in model.modules() if not part.training]
+    return _FROZEN.get(model, [])
 
 
 def _need_finite(value: float, what: str) -> None:

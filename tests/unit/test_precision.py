@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import nn
 
@@ -127,28 +128,132 @@ def test_a_network_that_flattens_by_view_is_trained_and_evaluated(by_hand):
     torch.testing.assert_close(predicted, viewing(x).detach())  # after `fit` it can be called as any other
 
 
+def with_hook(model):
+    model[0].register_forward_hook(lambda module, inputs, output: output * 1)
+    return model
+
+
+def with_own_forward(model):
+    model.forward = lambda x: nn.Sequential.forward(model, x).view(len(x), -1)
+    return model
+
+
+class Grouping(nn.Module):
+    """A view that only batches of more than one refuse."""
+
+    def forward(self, x):
+        return x.view(len(x) * x.shape[1], -1).view(x.shape)
+
+
+class OnlyInTraining(nn.Module):
+    def forward(self, x):
+        return x.view(len(x), -1).view(x.shape) if self.training else x
+
+
+class Standardised(nn.Module):
+    """A convolution that is not a layer: its weights are made anew for each call."""
+
+    def __init__(self, inputs, outputs, kernel, stride=1):
+        super().__init__()
+        self.weights, self.stride = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel) * 0.1), stride
+
+    def forward(self, x):
+        return F.conv2d(x, self.weights - self.weights.mean((1, 2, 3), keepdim=True), stride=self.stride)
+
+
+def wide(*more):
+    body = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), *more]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 3))
+
+
+OWN_CODE = {
+    "view": Viewing,
+    "view of channels": lambda: wide(Grouping()),
+    "view in training": lambda: wide(OnlyInTraining()),
+    "a hook": lambda: with_hook(wide()),
+    "a forward of its own": lambda: with_own_forward(wide()),
+    "a convolution without a layer": lambda: wide(Standardised(16, 4, 1), nn.ReLU(), Standardised(4, 16, 1, 2)),
+    "traced": lambda: torch.fx.symbolic_trace(wide()),
+    "weights cut to a few": lambda: wide(cut(nn.Conv2d(16, 4, 1)), nn.Conv2d(4, 16, 1, stride=2)),
+}
+
+
+def cut(convolution):
+    convolution.weight = nn.Parameter(convolution.weight.detach().clone())
+    return convolution
+
+
+@pytest.mark.parametrize("kind", OWN_CODE)
+def test_networks_with_code_of_their_own_keep_the_usual_layout_and_are_trained(kind):
+    x, y = images()
+    torch.manual_seed(0)
+    model = OWN_CODE[kind]()
+    assert precision.layout(model, CPU) is USUAL
+    if kind not in ("traced", "weights cut to a few"):
+        assert precision.layout(model, torch.device("cuda")) is USUAL
+    trained(model, x, y, val_loader=TensorLoader(x, y, 5))
+    assert evaluate(model, TensorLoader(x, y, 5), amp="off").loss > 0
+
+
 @on_x86
-def test_finding_out_what_a_network_takes_changes_nothing_of_it():
-    x, _ = images()
-    model = Viewing()
-    model.body[1].eval()
-    modes = [module.training for module in model.modules()]
-    state, numbers = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+def test_networks_of_known_layers_are_not_called_to_find_out():
+    model = wide()
     assert precision.layout(model, CPU) is LAST
-    assert precision.layout_for(model, x) is USUAL
-    assert model.calls == 1
-    assert [module.training for module in model.modules()] == modes
-    assert torch.equal(torch.get_rng_state(), numbers)
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert precision.layout_for(Reshaping(), x) is LAST
+    assert precision.layout(nn.Sequential(model, nn.Identity()), CPU) is LAST
 
 
-def test_networks_of_torchs_own_layers_are_not_called_to_find_out():
-    x, _ = images()
-    model, calls = SmallCNN(3, 3, image_size=8, width=16), []
-    model.register_forward_hook(lambda *_: calls.append(1))
-    precision.layout_for(model, x)
-    assert calls == []
+def test_volumes_and_layers_that_are_made_later_are_trained():
+    x, y = torch.randn(12, 3, 4, 8, 8), torch.arange(12) % 3
+    mixed = nn.Sequential(
+        nn.Conv3d(3, 16, 3, padding=1), nn.Flatten(1, 2), nn.Conv2d(64, 16, 3), nn.Flatten(), nn.LazyLinear(3)
+    )
+    mixed(x[:2])
+    trained(mixed, x, y)
+    assert precision.layout(mixed, torch.device("cuda")) is USUAL
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(3))
+    trained(lazy, x, y)
+    assert evaluate(lazy, TensorLoader(x, y, 5), amp="off").loss > 0
+
+
+def test_weights_that_are_slices_are_trained_as_by_a_plain_loop():
+    """Torch's fused steps walk through memory as it lies."""
+    x, y = torch.randn(24, 4), torch.arange(24) % 3
+
+    def network():
+        torch.manual_seed(0)
+        first = nn.Linear(8, 16)
+        first.weight = nn.Parameter(first.weight.detach()[:, :4])
+        first.bias = nn.Parameter(torch.zeros(32)[::2])
+        return nn.Sequential(first, nn.ReLU(), nn.Linear(16, 3))
+
+    for kind in (torch.optim.SGD, torch.optim.Adam, lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9)):
+        ours, plain = network(), network()
+        fit(ours, TensorLoader(x, y, 8), optimizer=kind(ours.parameters(), lr=0.1), epochs=2, progress=False, amp="off")
+        optimizer = kind(plain.parameters(), lr=0.1)
+        for _ in range(2):
+            for batch, labels in TensorLoader(x, y, 8):
+                optimizer.zero_grad()
+                F.cross_entropy(plain(batch), labels).backward()
+                optimizer.step()
+        for one, two in zip(ours.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(one, two)
+
+
+def test_sparse_gradients_of_a_function_are_trained():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.head = nn.Parameter(torch.randn(9, 4)), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(F.embedding(x, self.table, sparse=True).mean(1))
+
+    model = Words()
+    before = model.table.detach().clone()
+    words = torch.randint(9, (24, 5))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    fit(model, TensorLoader(words, torch.arange(24) % 3, 8), optimizer=optimizer, epochs=1, progress=False)
+    assert not torch.equal(model.table, before)
 
 
 # Averages of the optimizer
