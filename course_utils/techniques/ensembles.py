@@ -4,6 +4,7 @@ Predictions of ``M`` members for ``N`` samples and ``K`` classes are stacked alo
 ``(M, N)``, logits ``(M, N, K)``.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
@@ -146,8 +147,9 @@ def fit_together(
         Mean training loss of each epoch and member, ``(epochs, M)``, on the CPU. Dropout draws other masks than alone.
 
     Raises:
-        ValueError: no members, not one loader for each, no epochs; members that are not built alike, that share weights, or
-            that together give other losses than alone; loaders that are empty, of different lengths, or give batches of
+        ValueError: no members, not one loader for each, no epochs; members that are not built alike, that share weights, that
+            have hooks on gradients or nothing to train, or that together give other losses than alone; an optimizer that needs
+            the loss many times a step; loaders that are empty, of different lengths, or give batches of
             different sizes or types in one step; inputs that the members do not take; labels outside the classes, in any
             batch.
         ArithmeticError: a member's loss became NaN or infinite.
@@ -156,14 +158,16 @@ def fit_together(
         epoch ends: at each step that would stall a GPU.
     """
     epochs = valid.whole_number(epochs, "epochs", 1)
+    members, loaders = list(members), list(loaders)
     if not members or len(members) != len(loaders):
         raise ValueError(
             f"got {len(members)} members and {len(loaders)} loaders; give at least one member, and each its loader."
         )
     if len(lengths := {len(loader) for loader in loaders if hasattr(loader, "__len__")}) > 1:
         raise ValueError(f"the loaders have {sorted(lengths)} batches; members that are trained together need as many each.")
-    members = list(members)
     need_alike(members)
+    if not any(parameter.requires_grad for parameter in members[0].parameters()):
+        raise ValueError("the members have nothing to train: they have no weights, or all of them are frozen.")
     modes = [(part, part.training) for member in members for part in member.modules()]
     try:
         with torch.inference_mode(False), torch.enable_grad():
@@ -193,10 +197,17 @@ class _Together:
         self.buffers = {name: _stack([member.get_buffer(name) for member in members]) for name, _ in members[0].named_buffers()}
         self.first = next(iter([*self.params.values(), *self.buffers.values()]), torch.empty(0))
         self.update = optimizer(list(self.params.values()))
+        closure = inspect.signature(self.update.step).parameters.get("closure")
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            raise ValueError(
+                f"{type(self.update).__name__} computes the loss many times a step, and treats all weights as one vector: it "
+                "cannot train members together. Use SGD, Adam or their kin."
+            )
         self.places = _places(members[0])
         self.losses_of_all = vmap(self._member_loss, randomness="different")
         self.classes: int | None = None
         self.input_type: torch.dtype | None = None
+        self.narrowed = ""  # what to say of inputs that were brought to a narrower type
 
     def _member_loss(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         own = params | buffers
@@ -241,6 +252,8 @@ class _Together:
         xs = _stacked([x for x, _ in batches]).to(self.first.device)
         ys = _stacked([y if y.is_floating_point() else y.long() for _, y in batches]).to(self.first.device)
         if self.first.is_floating_point():
+            if xs.is_floating_point() and torch.finfo(xs.dtype).max > torch.finfo(self.first.dtype).max:
+                self.narrowed = f", or numbers beyond {torch.finfo(self.first.dtype).max:g}, the members' largest: scale those"
             xs, ys = (values.to(self.first.dtype) if values.is_floating_point() else values for values in (xs, ys))
         if self.input_type not in (None, xs.dtype):
             raise ValueError(f"inputs are {xs.dtype} in step {step}, and were {self.input_type} before: use one type.")
@@ -333,7 +346,7 @@ class _Together:
         members = bad.any(0).nonzero().flatten().tolist()
         step = int(bad.any(1).nonzero()[0])
         if bool((bad & ~sums.isfinite())[step].any()):
-            cure = "the inputs there hold NaN or infinity, fill or drop them"
+            cure = f"the inputs there hold NaN or infinity, fill or drop them{self.narrowed}"
         else:
             cure = "try a smaller learning rate, and look for NaN and infinity in the targets"
         raise ArithmeticError(
@@ -347,7 +360,10 @@ class _Together:
             for position, member in enumerate(self.members):
                 own = dict(member.named_parameters()) | dict(member.named_buffers())
                 for name, tensor in (self.params | self.buffers).items():
-                    own[name].copy_(tensor[position])
+                    if 0 in own[name].stride():  # expanded: several of its values are one place in memory
+                        own[name].data = tensor[position].detach().clone()
+                    else:
+                        own[name].copy_(tensor[position])
                 member.eval()
 
 

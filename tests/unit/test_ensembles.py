@@ -1,6 +1,10 @@
 import copy
 import functools
 import math
+import types
+from collections import deque
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, mode
 from torch import nn
+from torch.nn.utils import prune
 
 from course_utils.data import TensorLoader
 from course_utils.models import MLP, SmallCNN
@@ -261,6 +266,55 @@ def with_(model, change):
     return model
 
 
+class Slotted:
+    __slots__ = ("factor",)
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, x):
+        return x * self.factor
+
+
+class AlwaysEqual:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, x):
+        return x * self.factor
+
+    def __eq__(self, other):
+        return True
+
+
+def marked(factor):
+    def function(x):
+        return x * function.factor
+
+    function.factor = factor
+    return function
+
+
+def with_globals(**names):
+    return types.FunctionType((lambda x: x * SCALE).__code__, names)  # noqa: F821
+
+
+def of_a_factory(factor=1):
+    class Made(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 3)
+
+        @property
+        def scale(self):
+            return factor
+
+        def forward(self, x):
+            return self.linear(x) * self.scale
+
+    return Made()
+
+
 def normed(**options):
     return net(nn.BatchNorm1d(8, **options))
 
@@ -287,6 +341,18 @@ APART = {
         Calls(functools.partial(F.leaky_relu, negative_slope=0.2)),
         "negative_slope=0.2",
     ),
+    "another value in slots": (Calls(Slotted(1)), Calls(Slotted(2)), "another <"),
+    "objects that call themselves equal": (Calls(AlwaysEqual(1)), Calls(AlwaysEqual(2)), "another <"),
+    "another attribute of a function": (Calls(marked(1)), Calls(marked(2)), "another <function"),
+    "another global": (Calls(with_globals(SCALE=1)), Calls(with_globals(SCALE=2)), "another <function"),
+    "another wrapped function": (
+        Calls(functools.lru_cache(times(1))),
+        Calls(functools.lru_cache(times(2))),
+        "another <functools",
+    ),
+    "another class of a factory": (of_a_factory(1), of_a_factory(2), "the network is Made, not Made"),
+    "another deque": (Calls(torch.relu, deque([1])), Calls(torch.relu, deque([2])), "number of the network"),
+    "true and 1": (Calls(torch.relu, True), Calls(torch.relu, 1), "number of the network"),
     "another number": (Calls(torch.relu, 1), Calls(torch.relu, 2), "number of the network is 2, not 1"),
     "another plain tensor": (Calls(torch.relu, torch.ones(3)), Calls(torch.relu, torch.arange(3)), "number of the network"),
     "another list": (Calls(torch.relu, 1), Calls(torch.relu, [1]), "number of the network"),
@@ -329,6 +395,26 @@ def test_members_that_compute_differently_are_refused(name):
     assert [part.training for part in second.modules()] == modes
 
 
+@dataclass
+class Settings:
+    values: torch.Tensor
+
+
+def unset():
+    def function():
+        return value
+
+    if False:
+        value = 1
+    return function
+
+
+def hide_a_module_that_refers_back(model):
+    hidden = nn.Identity()
+    hidden.owner, model.kept = [model], [hidden]
+    hidden.me = [hidden]
+
+
 SHARED = nn.ReLU()
 ALIKE = {
     "functions": lambda: Calls(torch.relu),
@@ -336,6 +422,20 @@ ALIKE = {
     "partials": lambda: Calls(functools.partial(F.leaky_relu, negative_slope=0.1), 0.5),
     "plain tensors and arrays": lambda: Calls(torch.relu, torch.tensor(2.0)),
     "not-a-numbers": lambda: with_(net(), lambda model: setattr(model, "best", [math.nan, np.arange(3), {"a": (1, None)}])),
+    "not-a-numbers in arrays": lambda: with_(
+        net(), lambda model: setattr(model, "kept", [np.array([math.nan]), torch.tensor([math.nan, 1])])
+    ),
+    "tensors in containers": lambda: with_(
+        net(), lambda model: setattr(model, "kept", [SimpleNamespace(t=torch.ones(3)), deque([torch.ones(2)])])
+    ),
+    "tensors in a data class": lambda: with_(net(), lambda model: setattr(model, "kept", Settings(torch.ones(3)))),
+    "objects with slots": lambda: Calls(Slotted(2)),
+    "classes of a factory": of_a_factory,
+    "a generator of random numbers": lambda: with_(net(), lambda model: setattr(model, "kept", np.random.default_rng(0))),
+    "an optimizer": lambda: with_(net(), lambda model: setattr(model, "kept", torch.optim.SGD(model.parameters(), 0.1))),
+    "a variable without a value": lambda: with_(net(), lambda model: setattr(model, "kept", unset())),
+    "hidden modules that refer back": lambda: with_(net(), hide_a_module_that_refers_back),
+    "an expanded buffer": lambda: with_(net(), lambda model: model.register_buffer("ones", torch.ones(1).expand(3))),
     "a method of their own": lambda: with_(net(), lambda model: setattr(model, "other", model.forward)),
     "a list of their own parts": lambda: with_(net(), lambda model: setattr(model, "listed", [model[0], model[0].weight])),
     "a part without weights in common": lambda: net(SHARED),
@@ -391,6 +491,65 @@ def test_a_member_that_is_given_twice_is_refused():
     for again in (members[0], nn.Sequential(members[0][0], nn.Linear(8, 3))):
         with pytest.raises(ValueError, match=r"members 0 and 2 share 0.weight.*copy.deepcopy"):
             ensembles.fit_together([*members, again], [small_loader() for _ in range(3)], epochs=1, **OPTIONS)
+
+
+def test_members_whose_weights_lie_in_the_same_memory_are_refused():
+    start = torch.zeros(3, 64)
+    members = [with_(nn.Linear(64, 3), lambda model: setattr(model, "weight", nn.Parameter(start))) for _ in range(2)]
+    with pytest.raises(ValueError, match=r"members 0 and 1 share weight.*clone"):
+        ensembles.fit_together(members, [small_loader() for _ in members], epochs=1, **OPTIONS)
+    members = [nn.Linear(64, 3) for _ in range(3)]
+    members[2].bias.data = members[1].bias.data[:]
+    with pytest.raises(ValueError, match="members 1 and 2 share bias"):
+        ensembles.fit_together(members, [small_loader() for _ in members], epochs=1, **OPTIONS)
+
+
+def test_members_whose_weights_stand_side_by_side_in_one_tensor_are_trained():
+    start = torch.zeros(2, 3, 64)
+    members = [with_(nn.Linear(64, 3), lambda model, own=own: setattr(model, "weight", nn.Parameter(own))) for own in start]
+    ensembles.fit_together(members, [small_loader() for _ in members], epochs=1, **OPTIONS)
+    assert all(member.weight.any() for member in members)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: model[0].weight.register_hook(lambda g: g * 0), "0.weight has a hook on its gradient"),
+        (lambda model: model[1].bias.register_post_accumulate_grad_hook(lambda p: None), "1.bias has a hook on its gradient"),
+        (lambda model: model[1].register_full_backward_hook(lambda *given: None), "1 has a backward hook"),
+        (lambda model: model.register_full_backward_pre_hook(lambda *given: None), "the network has a backward hook"),
+        (lambda model: prune.l1_unstructured(model[1], "weight", 0.5), "weight of 1 is computed by a hook"),
+        (lambda model: nn.utils.spectral_norm(model[0]), "weight of 0 is computed by a hook"),
+    ],
+)
+def test_steps_beside_the_code_of_layers_are_refused(change, message):
+    with pytest.raises(ValueError, match=f"member 1: {message}.*train.fit"):
+        ensembles.fit_together([net(), with_(net(), change)], [small_loader() for _ in range(2)], epochs=1, **OPTIONS)
+
+
+def test_lambdas_on_two_lines_are_alike():
+    members = [
+        Calls(lambda x: next(value.relu() for value in [x])),
+        Calls(lambda x: next(value.relu() for value in [x])),
+    ]
+    ensembles.fit_together(members, [small_loader() for _ in members], epochs=1, **OPTIONS)
+
+
+@pytest.mark.parametrize("make", [lambda: net().requires_grad_(False), lambda: nn.Flatten()])
+def test_members_with_nothing_to_train_are_refused(make):
+    with pytest.raises(ValueError, match="nothing to train"):
+        ensembles.fit_together([make(), make()], [small_loader() for _ in range(2)], epochs=1, **OPTIONS)
+
+
+def test_an_optimizer_that_needs_the_loss_again_is_refused():
+    with pytest.raises(ValueError, match="LBFGS computes the loss many times"):
+        ensembles.fit_together([net()], [small_loader()], optimizer=torch.optim.LBFGS, epochs=1, progress=False)
+
+
+def test_inputs_beyond_the_range_of_the_members_are_named_so():
+    loader = TensorLoader(torch.full((4, 64), 1e6), torch.zeros(4, dtype=torch.int64), 4)
+    with pytest.raises(ArithmeticError, match="numbers beyond 65504, the members' largest"):
+        ensembles.fit_together([net().half()], [loader], epochs=1, **OPTIONS)
 
 
 def test_the_comparison_uses_up_no_random_number():
