@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from course_utils import files
 
@@ -83,7 +84,7 @@ def settings(model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: obje
     groups = []
     for group in optimizer.param_groups:
         numbers = {name: _as_python(group[name]) for name in group if name not in _IMPLEMENTATION}
-        groups.append(numbers | {"parameters": [names.get(id(p), f"one of shape {tuple(p.shape)}") for p in group["params"]]})
+        groups.append(numbers | {"parameters": [names.get(id(p)) or f"one of shape {tuple(p.shape)}" for p in group["params"]]})
     schedule = None if scheduler is None else _as_python(plain(scheduler.state_dict()))
     asked = {"model": type(model).__name__, "optimizer": type(optimizer).__name__, "scheduler": kind(scheduler)}
     found = {"kinds": asked, "schedule_every": every, "groups": groups, "schedule": schedule}
@@ -124,6 +125,8 @@ def _as_python(state: object) -> object:
 def other_weights(then: dict, now: dict) -> str:
     """The first weight that is another one in shape, or is there on one side only, in words; empty when all are alike."""
     for name in [*then, *now]:
+        if is_lazy(now.get(name)):
+            continue  # gets its shape from the file
         shapes = [tuple(part[name].shape) if isinstance(part.get(name), Tensor) else name in part for part in (then, now)]
         if shapes[0] != shapes[1]:
             was, here = ("missing" if found is False else f"of shape {found}" for found in shapes)

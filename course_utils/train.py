@@ -204,7 +204,7 @@ def fit(
         LostWorkerError: under torchrun, another worker was killed or failed.
     """
     epochs = valid.whole_number(epochs, "epochs", 1)
-    _check_arguments(val_loader, scheduler, schedule_every, early_stopping)
+    _check_arguments(optimizer, val_loader, scheduler, schedule_every, early_stopping)
     with torch.inference_mode(False), torch.enable_grad():
         run = _Run(model, train_loader, optimizer, loss, batch_transform, scheduler, schedule_every, extra_loss, amp)
         path = Path(checkpoint).expanduser() if checkpoint is not None else None
@@ -393,6 +393,8 @@ class _Run:
                     extra = torch.as_tensor(self.extra_loss(self.model, epoch), device=self.device)
                 seen.extras.append(extra.detach())
                 batch_loss = batch_loss + extra
+            if not batch_loss.requires_grad:
+                raise ValueError("there is nothing to train: the loss depends on no parameter that requires a gradient.")
             self._step(batch_loss)
             bar.update()
         return row | seen.summary(epoch)
@@ -590,7 +592,11 @@ def _summary(row: dict[str, float]) -> str:
 # --- what is taken, and what is refused --------------------------------------------------------------------------------------
 
 
-def _check_arguments(val_loader: object, scheduler: object, schedule_every: str, early_stopping: EarlyStopping | None) -> None:
+def _check_arguments(
+    optimizer: object, val_loader: object, scheduler: object, schedule_every: str, early_stopping: EarlyStopping | None
+) -> None:
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("LBFGS asks for the loss several times a step, which fit does not do: write the loop yourself.")
     if schedule_every not in ("epoch", "step"):
         raise ValueError(f"schedule_every is {schedule_every!r}; it must be 'epoch' or 'step'.")
     plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
@@ -625,6 +631,8 @@ def _call(model: nn.Module, x: Tensor, autocast: torch.autocast) -> Tensor:
                 "by batch_transform=augment.normalize(mean, std) in fit or in the loader, other data by x.float()."
             ) from error
         raise
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"the model gives a {type(logits).__name__}; wrap it in a module that gives one tensor, its logits.")
     if logits.ndim == 0 or len(logits) != len(x):
         raise ValueError(
             f"the model gives shape {tuple(logits.shape)} for a batch of {len(x)}: it must give a row for each sample, also "

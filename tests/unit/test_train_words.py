@@ -159,3 +159,36 @@ def test_an_error_in_the_arguments_leaves_the_model_as_it_came():
     with pytest.raises(ValueError, match="early stopping"):
         fit(model, loader(), optimizer=torch.optim.SGD(model.parameters(), lr=0.1), epochs=1, early_stopping=EarlyStopping())
     assert model.training
+
+
+def test_what_cannot_be_trained_is_told():
+    frozen = mlp().requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train"):
+        quiet_fit(frozen, loader())
+    model = mlp()
+    with pytest.raises(ValueError, match="LBFGS asks for the loss several times"):
+        quiet_fit(model, loader(), torch.optim.LBFGS(model.parameters()))
+
+
+class Two(nn.Linear):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+def test_a_model_that_gives_more_than_logits_is_told():
+    for act in (quiet_fit, evaluate, predict):
+        with pytest.raises(ValueError, match="the model gives a tuple"):
+            act(Two(4, 3), loader())
+
+
+def test_layers_made_later_go_on_from_a_file(tmp_path):
+    def trained(epochs):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(3))
+        history = quiet_fit(model, loader(), checkpoint=tmp_path / "run.pt", epochs=epochs)
+        return model, history
+
+    trained(1)
+    model, history = trained(3)
+    assert len(history.rows) == 3
+    assert model[0].weight.shape == (8, 4)
