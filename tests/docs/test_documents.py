@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "homework/README.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "homework/README.md", "docs/layouts.md", "docs/torch-report.md"]
 CONDA_NAMES = {"torch": "pytorch", "build": "python-build"}
 # What pip installs from an extra that names this package itself, and what conda users do without.
 OURS = "course-utils"
@@ -75,6 +75,12 @@ def test_data_readme_has_the_checksums_and_counts():
         assert facts["sha256"] in row
         assert counts in row
     assert sum(facts["bytes"] for facts in manifest.values()) <= 6e6
+
+
+def test_no_two_test_files_share_a_name():
+    """Pytest takes them for one module, and says so only when both are collected by one process."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name not in ("__init__.py", "conftest.py")]
+    assert sorted(names) == sorted(set(names))
 
 
 def test_links_lead_somewhere():
