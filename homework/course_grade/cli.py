@@ -4,8 +4,9 @@ import argparse
 import json
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -24,6 +25,7 @@ from course_grade.workers import Job, Workers, WorkersError, cores
 from course_utils import files
 
 HOMEWORK = Path(__file__).resolve().parent.parent
+T = TypeVar("T")
 UNSAFE = "--trust-all-notebooks-and-run-them-without-sandbox"
 
 
@@ -98,7 +100,7 @@ def grade(options: argparse.Namespace) -> list[str]:
         tell([f"not graded, since nobody's notebook: {shortened(nobodys)}"])
     if unknown := [student.shown for student in students if roster and not student.known]:
         tell([f"not on the roster, graded all the same: {', '.join(unknown)}"])
-    tell(set_times(students, times))
+    tell(set_times(students, times, options.timestamps.name if options.timestamps and due else ""))
     sandbox.tidy()
     with open_book(options, assignment, config) as book:
         book.prepare(due)
@@ -204,17 +206,42 @@ def is_homework(assignment: Assignment, content: bytes) -> bool:
         return False
 
 
-def set_times(students: list[Student], times: lists.Times) -> list[str]:
-    """Note when students handed in; returns what is odd, in words."""
-    known = set()
+def set_times(students: list[Student], times: lists.Times, expected: str = "") -> list[str]:
+    """Note when students handed in; returns what is odd, in words.
+
+    A name is found in other spellings, and with its words in another order if that is one student's only. ``expected`` names
+    the file in which everybody who handed in should stand; empty if lateness does not matter.
+    """
+    rows = {}
     for student in students:
-        for folded in dict.fromkeys((names.fold(student.name), names.fold(student.key))):
-            if folded in times.shown and folded not in known:
-                known.add(folded)
-                student.handed_in = times.moments.get(folded)
-                student.notes += [times.notes[folded]] if folded in times.notes else []
-    unknown = [shown for folded, shown in times.shown.items() if folded not in known]
+        spelled = (names.fold(student.name), names.fold(student.key))
+        rows |= {folded: student for folded in spelled if folded in times.shown and folded not in rows}
+    unknown = [folded for folded in times.shown if folded and folded not in rows]
+    found = set(map(id, rows.values()))
+    turned = _single((names.turned(student.name), student) for student in students if id(student) not in found)
+    for words, folded in _single((names.turned(folded), folded) for folded in unknown).items():
+        if words in turned:
+            rows[folded] = turned[words]
+    told = set()
+    for folded, student in rows.items():
+        student.handed_in = times.moments.get(folded, student.handed_in)
+        if folded in times.notes:
+            student.notes.append(times.notes[folded])
+            told.add(id(student))
+    for student in students:
+        handed_in = student.file is not None or student.reason != inbox.NOTHING
+        if expected and handed_in and student.handed_in is None and id(student) not in told:
+            student.notes.append(f"no time in {expected}, so lateness is not known")
+    unknown = [times.shown[folded] for folded in unknown if folded not in rows]
     return [f"times of students who are not found: {shortened(unknown)}"] if unknown else []
+
+
+def _single(pairs: Iterable[tuple[tuple[str, ...], T]]) -> dict[tuple[str, ...], T]:
+    """What has words that nothing else has."""
+    held: dict[tuple[str, ...], list[T]] = {}
+    for words, value in pairs:
+        held.setdefault(words, []).append(value)
+    return {words: values[0] for words, values in held.items() if words and len(values) == 1}
 
 
 def adopt_keys(students: list[Student], kept: list[str]) -> None:

@@ -14,9 +14,11 @@ KEY_BYTES = 240  # file systems take 255 for one name; Hangul takes three a lett
 JOINERS = "\u200c\u200d"  # they have no width, and belong to the spelling of some languages
 FILLERS = "\u115f\u1160\u3164\uffa0"  # letters of Hangul that look like nothing
 ALIKE = str.maketrans(dict.fromkeys("‘’ʼ`´", "'") | dict.fromkeys("‐‑–—−", "-"))
-# What browsers, desktops and notebook editors add to the name of a copy.
+# What browsers, desktops and notebook editors add to the name of a copy. Longer numbers are students'.
 COPY = re.compile(
-    r"(.+?)(?:[ _]?\(\d+\)|-copy\d*|(?: -)? copy(?: \d+)?|(?: -)? ?복사본(?: ?\(\d+\))?|의 사본)+|copy of (.+)", re.IGNORECASE
+    r"(.+?)(?:[ _]?\(\d{1,2}\)|-copy\d{0,2}|(?: -)? copy(?: \d{1,2})?|(?: -)? ?복사본(?: ?\(\d{1,2}\))?|의 사본"
+    r"|-checkpoint|\.nbconvert)+|copy of (.+)",
+    re.IGNORECASE,
 )
 
 
@@ -51,6 +53,12 @@ def key(name: str) -> str:
 def words(name: str) -> list[str]:
     """Words and numbers of a name, folded."""
     return re.findall(r"[^\W_]+", fold(name))
+
+
+def turned(name: str) -> tuple[str, ...]:
+    """What is equal for `Kim, Minji` and `Minji Kim`: the words of a name in one order; empty for a single word."""
+    found = tuple(sorted(words(name)))
+    return found if len(found) > 1 else ()
 
 
 def original(name: str) -> str | None:

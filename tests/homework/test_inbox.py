@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_grade import inbox, intake, lists, names
+from course_grade import cli, inbox, intake, lists, names
 from course_grade.lists import UsageError
 from tests.homework import toy
 
@@ -486,6 +486,97 @@ def test_a_list_that_cannot_be_used_is_refused_in_words(tmp_path, content, words
         lists.read_roster(path)
 
 
+@pytest.mark.parametrize("column", ["student", "remark"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_long_cell_costs_only_its_row(tmp_path, column, quote):
+    path = tmp_path / "roster.csv"
+    long = quote + "가" * 150_000 + quote
+    row = f"{long},x" if column == "student" else f"ada,{long}"
+    path.write_text(f"student,remark\n{row}\nbob,y\n", encoding="utf-8")
+    roster, odd = lists.read_roster(path)
+    assert roster == (["bob"] if column == "student" else ["ada", "bob"])
+    assert "row 2: a cell has 150,000 characters" in odd[0]
+    assert all(len(line) < 300 for line in odd)
+
+
+def test_a_long_cell_among_times(tmp_path):
+    path = tmp_path / "times.csv"
+    path.write_text(f"student,timestamp\nada,{'1' * 200_000}\n{'b' * 200_000},x\n,\ncho,2026-12-01 18:00Z\n", encoding="utf-8")
+    times, odd = lists.read_times(path)
+    assert times.moments == {"cho": datetime(2026, 12, 1, 18)}
+    assert "not understood" in times.notes["ada"]
+    assert all(len(line) < 300 for line in [*odd, *times.notes.values()])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp949", "utf-16"])
+def test_null_characters_of_a_list_are_taken_out(tmp_path, encoding):
+    path = tmp_path / "roster.csv"
+    path.write_bytes("student,mail\n김\0민지,a\nlee\0,b\n\0\n".encode(encoding))
+    assert lists.read_roster(path) == (["김민지", "lee"], ["roster.csv, null characters were taken out"])
+
+
+@pytest.mark.parametrize("heading", ["이름", "name", "학번", "성명", "student_id", "Student ID", "NAME", "student"])
+@pytest.mark.parametrize("end", ["", ",", ",,"])
+def test_headings_of_a_list_of_one_column(tmp_path, heading, end):
+    path = tmp_path / "roster.csv"
+    path.write_text(f"{heading}{end}\n김민지{end}\n20260042{end}\n", encoding="utf-8")
+    assert lists.read_roster(path) == (["김민지", "20260042"], [])
+
+
+@pytest.mark.parametrize(
+    "text", ['"Park, Jiho"\n"Cho, Ara"\n', "Park, Jiho\nCho, Ara\n", "Park, Jiho\n\n  Cho,  Ara\n", "Park, Jiho,\nCho, Ara,\n"]
+)
+def test_surnames_first_a_student_a_line(tmp_path, text):
+    path = tmp_path / "roster.txt"
+    path.write_text(text, encoding="utf-8")
+    assert lists.read_roster(path) == (["Park, Jiho", "Cho, Ara"], [])
+
+
+@pytest.mark.parametrize(
+    "text", ["학번,이름\n1,김\n", "park,p@x.kr\n", "park, p@x.kr\n", "name, group\nPark, A\n", "park\tA\n", "park;A\n"]
+)
+def test_a_table_without_the_column_says_what_to_do(tmp_path, text):
+    path = tmp_path / "roster.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"no column 'student': its first line is .*; name a column there 'student'"):
+        lists.read_roster(path)
+
+
+@pytest.mark.parametrize("rows", [["ada,soon", "ada,2026-12-01 18:00Z"], ["ada,2026-12-01 18:00Z", "Ada,KST"]])
+def test_one_of_two_times_that_is_not_understood(tmp_path, rows):
+    path = tmp_path / "times.csv"
+    path.write_text("\n".join(["student,timestamp", *rows]), encoding="utf-8")
+    times, _ = lists.read_times(path)
+    assert times.moments == {"ada": datetime(2026, 12, 1, 18)}
+    assert times.notes["ada"].startswith("one of several times in times.csv is not understood; the other counts")
+
+
+@pytest.mark.parametrize("word", ["", "-", "—", "Not submitted", "미제출", "N/A", "n/a", "NaN", "None"])
+def test_words_for_no_time(tmp_path, word):
+    path = tmp_path / "times.csv"
+    path.write_text(f"student,timestamp\nada,{word}\n", encoding="utf-8")
+    times, odd = lists.read_times(path)
+    assert (times.moments, times.notes, odd) == ({}, {}, [])
+
+
+def test_times_find_their_students(tmp_path):
+    def students() -> dict[str, inbox.Student]:
+        made = [inbox.Student(name, True, name, reason="handed in") for name in ("Kim, Minji", "Lee, Jun", "Jun Lee", "Ada")]
+        return {student.name: student for student in [*made, inbox.Student("Bob", True, "Bob")]}
+
+    when = datetime(2026, 12, 1, 18)
+    shown = {names.fold(name): name for name in ("minji KIM", "lee jun", "nobody else")}
+    found = students()
+    odd = cli.set_times(list(found.values()), lists.Times(dict.fromkeys(shown, when), {}, shown), "times.csv")
+    assert odd == ["times of students who are not found: lee jun, nobody else"]
+    assert {name for name, student in found.items() if student.handed_in} == {"Kim, Minji"}
+    missing = ["no time in times.csv, so lateness is not known"]
+    assert [student.notes for student in found.values()] == [[], missing, missing, missing, []]
+    found = students()
+    cli.set_times(list(found.values()), lists.Times())
+    assert not any(student.notes for student in found.values())
+
+
 def test_a_bad_time_costs_only_itself(tmp_path):
     path = tmp_path / "times.csv"
     path.write_text(
@@ -516,6 +607,13 @@ def test_a_bad_time_costs_only_itself(tmp_path):
         ("2026년 12월 1일 화요일, 오후 6:00 +0900", 9),
         ("2026. 12. 1. 오전 9:00 UTC", 9),
         ("Tue Dec 01 2026 18:00:00 GMT+0900 (Korean Standard Time)", 9),
+        ("Tue Dec  1 18:00:00 2026 +0900", 9),
+        ("20261201T180000Z", 18),
+        ("20261201T1800+0900", 9),
+        ("2026년 12월 1일 18시 30분 +0900", 9),
+        ("2026년 12월 1일 (화) 오후 6시 UTC", 18),
+        ("2026-12-01T18:00:00+09:00[Asia/Seoul]", 9),
+        ("2026-12-01 18:00 Asia/Seoul (KST)", 9),
     ],
 )
 def test_times_that_are_understood(text, hour):
@@ -523,6 +621,7 @@ def test_times_that_are_understood(text, hour):
 
 
 ZONES = ["KST", "PST", "CET", "CST", "EST", "JST", "kst", "Seoul", "+25:00", "+09:75", "Mars/Base", "../UTC", "A", "Z Z"]
+ZONES += ["(KST)", "(PST)", "[PST]", "KST (Korea)", "(Asia/Seoul)"]
 VAGUE = ["2026", "12-01", "18:00", "tomorrow", "tomorrow 18:00", "2026-12-01", "12-01 18:00", "2026 18:00", "Dec 2026 18:00"]
 VAGUE += ["2026-12 18:00", "Tuesday 18:00", "1 Dec 18:00", "26-12-01 18:00", "01/12/2026 18:00", "12/31/2026 18:00", "noon", ""]
 VAGUE += [
@@ -532,6 +631,11 @@ VAGUE += [
     "1764579600",
     "9999-12-31 23:59 -0900",
     "KST 2026-12-01 18:00",
+    "Tue Dec  1 18:00:00 KST 2026",
+    "13/12/2026 18:00",
+    "2026-03-29 02:30 Europe/Berlin",
+    "2026-10-25 02:30 Europe/Berlin",
+    "9" * 300,
 ]
 
 
