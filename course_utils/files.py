@@ -82,8 +82,12 @@ def say(text: str) -> None:
 
 
 def shown(text: str) -> str:
-    """A text as `say` prints it."""
+    """A text as `say` prints it; ASCII alone where Python does not know the encoding of standard output."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        codecs.lookup(encoding)
+    except (LookupError, TypeError):
+        encoding = "ascii"
     return text.encode(encoding, _SPELLED_OUT).decode(encoding)
 
 

@@ -90,10 +90,14 @@ class Claims:
             name, statement, values, bounds: see `Claim`; ``values`` may be a series with the seeds as its index.
 
         Raises:
-            ValueError: no values, no bound, or a name that is taken.
+            ValueError: no values, two values for a seed, no bound, or a name that is taken.
             AssertionError: the claim does not hold (profiles ``cpu`` and ``gpu``).
         """
-        claim = Claim(name, statement, {int(seed): float(value) for seed, value in values.items()}, **bounds)
+        measured = {int(seed): float(value) for seed, value in values.items()}
+        if len(measured) < len(values):
+            raise ValueError(f"claim {name!r} has two values for a seed: {list(values.keys())}. Give each seed one value.")
+        asked = {key: None if bound is None else float(bound) for key, bound in bounds.items()}
+        claim = Claim(name, statement, measured, **asked)
         if not claim.values or not claim.rule:
             raise ValueError(f"claim {name!r} needs at least one value and one bound.")
         if any(other.name == name for other in self.made):

@@ -150,8 +150,21 @@ def progress(iterable: Iterable | None = None, description: str = "", total: int
     Widget bars would leave an empty "0%" behind in a saved page, and standard error would paint the bar red.
     """
     layout = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-    options = {"desc": files.shown(description), "total": total, "disable": not show or rank() > 0, "bar_format": layout}
-    return tqdm(iterable, **options, file=sys.stdout, ncols=100, mininterval=0.5)
+    options = {"desc": description, "total": total, "disable": not show or rank() > 0, "bar_format": layout}
+    return tqdm(iterable, **options, file=_Output(), ncols=100, mininterval=0.5)
+
+
+class _Output:
+    """Standard output, whichever it is at the moment; characters that it cannot show are spelled out, as by `files.say`."""
+
+    def write(self, text: str) -> None:
+        print(files.shown(text), end="")
+
+    def flush(self) -> None:
+        print(end="", flush=True)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(sys.stdout, name)
 
 
 def check_environment() -> list[dict]:

@@ -1,6 +1,10 @@
 import json
+from fractions import Fraction
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from course_utils.record import Claim, Claims, machine
 
@@ -64,6 +68,8 @@ def test_claims_without_values_bounds_or_a_name_of_their_own_are_refused(monkeyp
         claims.add("gain", "gain", {}, each_at_least=0)
     with pytest.raises(ValueError, match="at least one value and one bound"):
         claims.add("gain", "gain", {0: 1})
+    with pytest.raises(ValueError, match=r"'gain' has two values for a seed: \[3, 3, 4\]"):
+        claims.add("gain", "gain", pd.Series([1.0, 2.0, 3.0], index=[3, 3, 4]), each_at_least=0)
     with pytest.raises(TypeError, match="at_leest"):
         claims.add("gain", "gain", {0: 1}, at_leest=0)
     claims.add("gain", "gain", {0: 1}, each_at_least=0)
@@ -100,6 +106,18 @@ def test_a_new_file_replaces_the_old_one_and_leaves_nothing_else(monkeypatch, tm
     folder = tmp_path / "ci"
     assert [path.name for path in folder.iterdir()] == ["01.json"]
     assert json.loads((folder / "01.json").read_text(encoding="utf-8"))["claims"][0]["values"] == {"0": 2.0}
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float16, np.int64, torch.tensor, np.array, Fraction, int])
+def test_values_and_bounds_of_any_kind_are_saved_as_numbers(monkeypatch, tmp_path, number):
+    monkeypatch.setenv("COURSE_RESULTS", str(tmp_path))
+    claims = Claims("01")
+    bounds = {"each_at_least": number(0), "mean_at_most": number(2), "each_at_most": None}
+    claims.add("gain", "gain", {3: number(1)}, **bounds)
+    claims.save()
+    (saved,) = json.loads((tmp_path / "ci" / "01.json").read_text(encoding="utf-8"))["claims"]
+    assert saved["values"] == {"3": 1.0}
+    assert (saved["each_at_least"], saved["mean_at_most"], saved["each_at_most"], saved["holds"]) == (0.0, 2.0, None, True)
 
 
 def test_without_the_variable_nothing_is_written(monkeypatch, tmp_path, capsys):

@@ -1,3 +1,4 @@
+import io
 import os
 import random
 import subprocess
@@ -11,7 +12,7 @@ import torchvision.ops
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_utils import runtime
+from course_utils import files, runtime
 
 
 @pytest.fixture
@@ -176,10 +177,54 @@ def test_a_missing_gpu_is_shown_with_its_cure(monkeypatch, hardware):
     assert "unset it" in row["fix"]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp949", "cp1252"])
+BAR = """
+from course_utils import runtime
+bar = runtime.progress(range(2), "α ≥ 훈련 ✓")
+for step in bar:
+    bar.set_postfix_str(f"손실 ≥ {step} 😀 é")
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp949", "cp1252", "latin-1", "utf-8"])
 def test_a_bar_shows_on_any_stream(encoding):
-    code = "from course_utils import runtime; [None for _ in runtime.progress(range(2), 'α ≥ 훈련 ✓')]"
     variables = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert b"100%" in done.stdout
+    done = subprocess.run([sys.executable, "-c", BAR], env=variables, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode(encoding)
+    assert "100%" in shown
+    assert ("훈련" in shown) == (encoding in ("cp949", "utf-8"))
+    assert "≥ 1" in shown or ">= 1" in shown
+
+
+class Console(io.StringIO):
+    """A stream that names an encoding and shows it alone."""
+
+    def __init__(self, encoding):
+        super().__init__()
+        self.name = encoding
+
+    @property
+    def encoding(self):
+        return self.name
+
+
+@pytest.mark.parametrize("encoding", ["no-such-encoding", None, "ascii", "utf-8"])
+def test_words_and_bars_reach_a_stream_whose_encoding_nobody_knows(monkeypatch, encoding):
+    console = Console(encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    files.say("≥ 훈련")
+    bar = runtime.progress(range(2), "≥")
+    list(bar)
+    known = encoding in (None, "utf-8")
+    assert console.getvalue().startswith("≥ 훈련\n" if known else ">= \\ud6c8\\ub828\n")
+    assert ("\r≥: 100%" if known else "\r>=: 100%") in console.getvalue()
+
+
+def test_a_bar_goes_where_standard_output_goes_at_the_moment(monkeypatch):
+    bar = runtime.progress(range(2), "moving")
+    later = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", later)
+    list(bar)
+    assert "moving: 100%" in later.getvalue()
+    monkeypatch.setattr(sys, "stdout", None)  # as in a program without a console
+    assert list(runtime.progress(range(2), "nowhere")) == [0, 1]
