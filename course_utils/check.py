@@ -8,11 +8,13 @@ A lesson's data stay as they are: answers work on copies, and draw from copies o
 import cmath
 import contextlib
 import copy
+import dataclasses
 import dis
 import functools
 import inspect
 import itertools
 import numbers
+import operator
 import random
 import types
 import unicodedata
@@ -40,7 +42,7 @@ def value(
         answer: the student's; ``None`` or ``...`` counts as not answered.
         expected: a number, a text, or a sequence, array, tensor, set or dictionary of them.
         hints: what to say to a particular wrong answer, such as ``{200: "that counts samples, not steps"}``.
-        tolerance: largest difference allowed for numbers, absolute and relative. A value in 16 bits may be off by its rounding.
+        tolerance: largest difference allowed for numbers, absolute and relative. A value in 16 or 8 bits may be off by its rounding.
 
     >>> value(None, 5)
     … not answered yet: replace the stub, run its cell, then run this one again.
@@ -74,11 +76,11 @@ def function(
     """Run a student's function and a reference on equal arguments and report the first case that differs.
 
     Both get copies of their own, so that neither sees what the other changes. To change an argument in place is a mistake,
-    unless the reference does so, too.
+    unless the reference does so, too; from a random generator the answer must draw as often as the reference does.
 
     Args:
-        answer: the student's function; it counts as not answered while it, or a function of the same notebook that it calls,
-            does nothing but return ``None``, or raises ``NotImplementedError`` in the first case.
+        answer: the student's function; it counts as not answered while it, or a function of the same notebook whose result it
+            uses, does nothing but return ``None`` or ``...``, or raises ``NotImplementedError`` in the first case.
         reference: a function that gives the right result.
         cases: argument tuples, the plain one first. What cannot be copied, such as an open file, is given as it is.
         hints: what to say when the case with this position (from 0) is the first that differs.
@@ -139,12 +141,15 @@ def _fault(answer: Callable, reference: Callable, arguments: tuple, position: in
         return f"{_short(answer)} is not a function."
     if parameters := _misfit(answer, arguments):
         return f"the check calls it with {len(arguments)} arguments, and it takes {parameters}."
-    arguments = tuple(itertools.tee(each, 1)[0] if _runs_once(each) else each for each in arguments)
+    with contextlib.suppress(RecursionError):
+        arguments = tuple(map(_rereadable, arguments))
     for_reference, for_answer = _copied(arguments), _copied(arguments)
     try:
         with _random_states_kept():
             expected = _copied(_listed(reference(*for_reference)))
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return f"the check itself failed, not your function: {_raised(error)} Restart the kernel and run the cells above."
     try:
         with _random_states_kept():
@@ -154,13 +159,21 @@ def _fault(answer: Callable, reference: Callable, arguments: tuple, position: in
         raise
     except BaseException as error:  # whatever a student's code raises is something to tell, not to stop at
         return NOT_YET if position == 0 and _is_stub(error) else _raised(error)
+    if (got is None or got is ...) and expected is not got and _is_untouched(answer):
+        return NOT_YET
     if got is None and expected is not None:
-        return NOT_YET if _is_untouched(answer) else f"got None, expected {_short(expected)}. Is there a `return` line?"
+        return f"got None, expected {_short(expected)}. Is there a `return` line?"
     if not _same(got, expected, tolerance):
         return f"got {_short(got)}, expected {_short(expected)}.{_not_a_number(got, expected)}"
-    for place, before in enumerate(arguments):
-        if not _same(for_answer[place], before, 0) and _same(for_reference[place], before, 0):
-            return f"the result is right, but argument {place + 1} was changed in place. Work on a copy of it."
+    for place, states in enumerate(zip(for_answer, for_reference, arguments, strict=True), 1):
+        mine, theirs, before = states
+        if _alike(mine, before):
+            continue
+        if _is_generator(before):
+            if not _alike(mine, theirs):
+                return f"the result is right, but generator {place} is drawn from more or less often than asked."
+        elif _alike(theirs, before):
+            return f"the result is right, but argument {place} was changed in place. Work on a copy of it."
     return ""
 
 
@@ -187,10 +200,8 @@ def _guarded(otherwise: object) -> Callable:
 
 def _copied(thing: object) -> object:
     """A deep copy; what cannot be copied stays the same object, and a tensor keeps no history."""
-    if _runs_once(thing):
-        return copy.copy(thing)
     try:
-        return copy.deepcopy(thing)
+        return copy.copy(thing) if _runs_once(thing) else copy.deepcopy(thing)
     except KeyboardInterrupt:
         raise
     except RecursionError:
@@ -203,12 +214,24 @@ def _copied(thing: object) -> object:
         return {key: _copied(item) for key, item in thing.items()} if type(thing) is dict else thing
 
 
+def _rereadable(thing: object) -> object:
+    """The same values; an iterator that cannot be copied, also one in a list, tuple or dictionary, becomes one that can."""
+    if _runs_once(thing):
+        return itertools.tee(thing, 1)[0]
+    if type(thing) not in (list, tuple, dict):
+        return thing
+    old = list(thing.values() if type(thing) is dict else thing)
+    new = list(map(_rereadable, old))
+    if all(map(operator.is_, old, new)):
+        return thing
+    return dict(zip(thing, new, strict=True)) if type(thing) is dict else type(thing)(new)
+
+
 def _runs_once(thing: object) -> bool:
     """Whether it is an iterator that cannot be copied; by `itertools.tee` it becomes one that can."""
     return isinstance(thing, (types.GeneratorType, map, filter, zip, type(itertools.tee(())[0])))
 
 
-@_guarded(None)
 def _listed(thing: object, like: Collection | None = None) -> object:
     """The values of an iterator, of which no more are taken than show whether there are as many as expected."""
     if not isinstance(thing, Iterator):
@@ -237,14 +260,16 @@ def _misfit(answer: Callable, arguments: tuple) -> str:
         signature.bind(*arguments)
     except TypeError:
         names = ", ".join(signature.parameters)
-        return f"{len(signature.parameters)} ({names})" if names else "none"
+        by_name = [name for name, each in signature.parameters.items() if each.kind is each.KEYWORD_ONLY]
+        note = f", {', '.join(by_name)} by name only" if by_name else ""
+        return f"{len(signature.parameters)} ({names}){note}" if names else "none"
     return ""
 
 
 # --- stubs -------------------------------------------------------------------------------------------------------------
 
 # Steps of a function that do nothing, whatever version of Python compiled it.
-_IDLE = {"CACHE", "COPY_FREE_VARS", "EXTENDED_ARG", "MAKE_CELL", "NOP", "NOT_TAKEN", "POP_TOP", "RESUME", "RETURN_VALUE"}
+_IDLE = {"CACHE", "COPY", "COPY_FREE_VARS", "MAKE_CELL", "NOP", "NOT_TAKEN", "POP_TOP", "RESUME", "RETURN_VALUE"}
 
 
 def _is_stub(error: BaseException) -> bool:
@@ -261,19 +286,29 @@ def _is_stub(error: BaseException) -> bool:
 
 @_guarded(False)
 def _is_untouched(answer: object, seen: frozenset = frozenset()) -> bool:
-    """Whether a function, or one of the same notebook that it calls, does no more than ``return None`` or ``...``."""
+    """Whether a function does no more than ``return None`` or ``...``, or one of the same notebook whose result it uses."""
     if isinstance(answer, functools.partial):
         return any(_is_untouched(part) for part in (answer.func, *answer.args, *answer.keywords.values()))
+    if isinstance(answer, torch.nn.Module):
+        answer = answer.forward
+    if not isinstance(answer, (type, types.FunctionType, types.MethodType)):
+        answer = type(answer).__call__
     plain = inspect.unwrap(getattr(answer, "__func__", answer))
     if not isinstance(plain, types.FunctionType) or plain in seen:
         return False
     steps, parameters = list(dis.get_instructions(plain)), set(inspect.signature(plain).parameters)
     if not any(_does_something(step, parameters) for step in steps):
         return True
-    called = [plain.__globals__.get(step.argval) for step in steps if step.opname == "LOAD_GLOBAL"]
-    called += inspect.getclosurevars(plain).nonlocals.values()
-    ours = [part for part in called if getattr(part, "__globals__", None) is plain.__globals__]
+    known = plain.__globals__ | inspect.getclosurevars(plain).nonlocals
+    ours = [known[name] for name in _used(steps) if getattr(known.get(name), "__globals__", None) is plain.__globals__]
     return any(_is_untouched(part, seen | {plain}) for part in ours)
+
+
+def _used(steps: list[dis.Instruction]) -> set[str]:
+    """Names from outside of a function, but for those in a line that calls them and drops what they return."""
+    dropped = [call for call, step in itertools.pairwise(steps) if "CALL" in call.opname and step.opname == "POP_TOP"]
+    starts = {call.positions[::2] for call in dropped}  # of line and column: a call starts where the name does
+    return {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_DEREF") and step.positions[::2] not in starts}
 
 
 def _does_something(step: dis.Instruction, parameters: set[str]) -> bool:
@@ -312,15 +347,27 @@ def _equal(left: object, right: object, tolerance: float) -> bool:
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return left.keys() == right.keys() and all(_equal(left[key], right[key], tolerance) for key in right)
     if isinstance(left, Set) and isinstance(right, Set):
-        try:
-            left, right = sorted(left), sorted(right)
-        except TypeError:
-            return left == right
+        return _equal_sets(left, right, tolerance)
     if _is_sequence(left) and _is_sequence(right):
         return len(left) == len(right) and all(_equal(*pair, tolerance) for pair in zip(left, right, strict=True))
     # An object that calls itself equal to everything is not an answer.
     related = isinstance(left, type(right)) or isinstance(right, type(left))
     return left is right or (related and bool(left == right))
+
+
+def _equal_sets(left: Set, right: Set, tolerance: float) -> bool:
+    """Pair the values that only one of them holds. Sorting makes it fast; what cannot be sorted is paired as well."""
+    if len(left) != len(right):
+        return False
+    left, right = list(left - right), list(right - left)
+    with contextlib.suppress(TypeError):
+        left, right = sorted(left), sorted(right)
+    for one in left:
+        partner = next((place for place, other in enumerate(right) if _same(one, other, tolerance)), None)
+        if partner is None:
+            return False
+        del right[partner]
+    return True
 
 
 def _plain(thing: object) -> object:
@@ -330,7 +377,11 @@ def _plain(thing: object) -> object:
     if isinstance(thing, np.ndarray) and thing.dtype.kind not in "biufc":  # objects, texts, times
         thing = thing.tolist()
     if isinstance(thing, (np.ndarray, np.number)) and thing.dtype.char in "gG":  # long doubles, which torch lacks
-        thing = thing.astype(np.complex128 if thing.dtype.char == "G" else np.float64)
+        with np.errstate(over="ignore"):
+            double = thing.astype(np.complex128 if thing.dtype.char == "G" else np.float64)
+        if (np.isinf(double) & ~np.isinf(thing)).any():  # too large for float64
+            return thing.tolist()
+        thing = double
     if isinstance(thing, (np.ndarray, np.bool_, np.number)):
         thing = torch.from_numpy(np.array(thing, dtype=thing.dtype.newbyteorder("=")))
     if isinstance(thing, torch.Tensor):
@@ -340,7 +391,11 @@ def _plain(thing: object) -> object:
         thing = thing.dequantize() if thing.is_quantized else thing if thing.layout == torch.strided else thing.to_dense()
         thing = thing.cpu().resolve_conj().resolve_neg()
     if isinstance(thing, numbers.Number) and not isinstance(thing, (int, float)):  # fractions, decimals, 3 + 0j
-        return float(thing.real) if thing.imag == 0 else complex(thing)
+        if thing.imag != 0:
+            return complex(thing)
+        with contextlib.suppress(OverflowError):
+            double = float(thing.real)
+            return thing if cmath.isinf(double) and thing != double else double
     return list(thing) if isinstance(thing, (KeysView, ValuesView, ItemsView)) else thing
 
 
@@ -349,10 +404,17 @@ def _rounded_alike(left: object, right: object) -> tuple[object, object]:
     for one in (left, right):
         if isinstance(one, torch.Tensor) and one.is_floating_point() and one.dtype.itemsize < 4:
             with contextlib.suppress(Exception):  # what is not made of real numbers is not rounded
-                both = [torch.as_tensor(each) for each in (left, right)]
+                both = [torch.as_tensor(each, dtype=getattr(each, "dtype", torch.float64)) for each in (left, right)]
                 if not any(each.is_complex() for each in both):
-                    left, right = (each.double().to(one.dtype).double() for each in both)
+                    left, right = (_rounded(each.double(), one.dtype) for each in both)
     return tuple(each.item() if isinstance(each, torch.Tensor) and each.ndim == 0 else each for each in (left, right))
+
+
+def _rounded(numbers: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Round to few bits what does not overflow; what overflows is not the same as infinity, nor as the largest number."""
+    limits, rounded = torch.finfo(dtype), numbers.to(dtype).double()
+    fits = rounded.isfinite() & (numbers.abs() <= limits.max * (1 + limits.eps / 4))  # half a step above the largest number
+    return torch.where(fits, rounded, numbers)
 
 
 def _close_tensors(left: torch.Tensor, right: torch.Tensor, tolerance: float) -> bool:
@@ -380,6 +442,31 @@ def _word(text: str) -> str:
 
 def _is_sequence(thing: object) -> bool:
     return isinstance(thing, Sequence) and not isinstance(thing, (str, bytes, bytearray))
+
+
+@_guarded(False)
+def _alike(left: object, right: object) -> bool:
+    """Whether two copies of an argument are in the same state."""
+    return _equal(_state(left), _state(right), 0)
+
+
+def _state(thing: object) -> object:
+    """What can change in an argument, also where ``==`` does not tell."""
+    if isinstance(thing, np.random.Generator):
+        return thing.bit_generator.state
+    for name in ("get_state", "getstate", "state_dict"):  # of random generators; of modules, optimizers, schedulers
+        if callable(getattr(thing, name, None)) and not isinstance(thing, type):
+            return _state(getattr(thing, name)())
+    if type(thing) in (list, tuple):
+        return list(map(_state, thing))
+    plain = type(thing).__eq__ is object.__eq__ or dataclasses.is_dataclass(thing)
+    if plain and hasattr(thing, "__dict__") and not isinstance(thing, (type, types.ModuleType, types.FunctionType)):
+        thing = vars(thing)
+    return {key: _state(item) for key, item in thing.items()} if type(thing) is dict else thing
+
+
+def _is_generator(thing: object) -> bool:
+    return isinstance(thing, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random))
 
 
 # --- telling -----------------------------------------------------------------------------------------------------------

@@ -272,6 +272,78 @@ def test_values_at_the_edges(answer, expected, right):
     assert check.function(lambda _: answer, lambda _: expected, [(1,)]) is right
 
 
+FEW_BITS = [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]
+
+
+@pytest.mark.parametrize("dtype", FEW_BITS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rounding_to_few_bits_is_right_and_overflow_is_not(dtype, sign):
+    limits = torch.finfo(dtype)
+    large, larger = sign * limits.max * (1 - limits.eps / 8), sign * float(limits.max) * 1e6
+    largest, over = (torch.tensor([number], dtype=torch.float64).to(dtype) for number in (large, larger))
+    assert check.value(largest, [large]) is True
+    for wrong in ([larger], [2 * larger], [float("inf")], [-large]):
+        assert check.value(largest, wrong) is False
+    assert check.value(over, [larger]) is False
+    assert check.value(over, [1.5 * larger]) is False
+    assert check.value([larger], over) is False
+    assert check.value(over, over.clone()) is True
+    assert check.value(torch.tensor([1.0]).to(dtype), [1.0]) is True
+
+
+def test_overflow_in_one_place_does_not_hide_rounding_in_another():
+    with np.errstate(over="ignore"):
+        assert check.value(np.float16(1e6), 123456.0) is False
+    assert check.value(torch.tensor([7e4, 0.1]).half(), [9e4, 0.1]) is False
+    assert check.value(torch.tensor([7e4, 0.1]).half(), [float("inf"), 0.1]) is True
+
+
+HUGE = [Decimal("1e400"), Decimal("2e400"), Decimal("1e999999"), -Decimal("1e400"), Fraction(10**400, 3), Fraction(10**401, 3)]
+if np.finfo(np.longdouble).max > np.finfo(np.float64).max:  # some machines have no longer numbers
+    HUGE += [np.longdouble("1e4000"), np.longdouble("2e4000")]
+
+
+@pytest.mark.parametrize("number", HUGE)
+def test_a_number_that_float_cannot_hold_equals_itself_alone(number):
+    for hold in (lambda one: one, lambda one: [one, 1], lambda one: np.array([one])):
+        assert check.value(hold(number), hold(number)) is True
+        for other in (float("inf"), -float("inf"), 1e308, 0, *(each for each in HUGE if each is not number)):
+            assert check.value(hold(number), hold(other)) is False
+            assert check.value(hold(other), hold(number)) is False
+
+
+def nan_sets():
+    return {float("nan"), 1.0, 0.1 + 0.2}, {0.3, 1.0, float("nan")}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "right"),
+    [
+        ({frozenset("ab"), frozenset("bc"), frozenset("a")}, {frozenset("a"), frozenset("cb"), frozenset("ba")}, True),
+        ({frozenset({0.1 + 0.2}), frozenset({1})}, {frozenset({1}), frozenset({0.3})}, True),
+        ({frozenset({0.1 + 0.2}), frozenset({1})}, {frozenset({1}), frozenset({0.4})}, False),
+        (*nan_sets(), True),
+        ({float("nan")}, {1.0}, False),
+        ({1, "a", 0.1 + 0.2}, {1, "a", 0.3}, True),
+        ({1, "a", None, 0.3}, {1, "a", 0.3, 0}, False),
+        ({(1, 0.1 + 0.2), (1, "a")}, {(1, "a"), (1, 0.3)}, True),
+        ({"Over", "under"}, {"under ", "over"}, True),
+        ({0.1 + 0.2, 0.3}, {0.3}, False),
+        ({k + 1e-9 for k in range(20_000)}, set(range(20_000)), True),
+    ],
+)
+def test_sets_are_compared_without_an_order(answer, expected, right):
+    assert check.value(answer, expected) is right
+    assert check.value(expected, answer) is right
+
+
+@given(st.sets(st.frozensets(st.integers(0, 3)) | st.floats() | st.text(max_size=2) | st.none()), st.randoms())
+def test_a_set_equals_itself_in_any_order(values, shuffler):
+    again = sorted(values, key=lambda _: shuffler.random())
+    assert check.value(set(again), values) is True
+    assert check.value({*again, (1, 2)}, values) is False
+
+
 # --- nothing that an answer is stops a notebook -------------------------------------------------------------------------
 
 
@@ -377,7 +449,7 @@ def test_an_attempt_that_exits_ends_nothing(capsys):
     [
         (lambda: 4, "the check calls it with 1 arguments, and it takes none"),
         (lambda a, b: 4, "the check calls it with 1 arguments, and it takes 2 (a, b)"),
-        (lambda *, a: 4, "the check calls it with 1 arguments, and it takes 1 (a)"),
+        (lambda *, a: 4, "the check calls it with 1 arguments, and it takes 1 (a), a by name only."),
         (functools.partial(pow, 2), ""),
         (functools.partial(square, 2), "and it takes none"),
         (4, "4 is not a function"),
@@ -404,6 +476,11 @@ def test_a_stub_that_was_never_a_function_is_not_answered_yet(capsys):
 def test_a_reference_that_fails_is_no_fault_of_the_answer(capsys):
     assert check.function(square, lambda a: undefined, [(2,)]) is False  # noqa: F821
     assert "the check itself failed, not your function: it raised NameError" in capsys.readouterr().out
+
+
+def test_a_reference_that_exits_ends_nothing(capsys):
+    assert check.function(square, lambda a: sys.exit("no"), [(2,)]) is False
+    assert "the check itself failed, not your function: it raised SystemExit: no." in capsys.readouterr().out
 
 
 # --- nothing that an answer does changes the lesson's data --------------------------------------------------------------
@@ -443,6 +520,62 @@ def test_the_data_of_a_lesson_stay_as_they_are(name):
     assert check.function(reference, reference, [(data,)]) is True
     assert check.function(reference, in_place, [(data,)]) is True
     assert repr(data) == before
+
+
+class Box:
+    def __init__(self):
+        self.numbers, self.rest = torch.zeros(2), {"inner": [1]}
+
+
+OPAQUE = {
+    "module": (lambda: torch.nn.Linear(2, 2), lambda x: x.bias.data.add_(1)),
+    "buffer": (lambda: torch.nn.BatchNorm1d(2), lambda x: x(torch.rand(4, 2))),
+    "module in a list": (lambda: [torch.nn.Linear(2, 2)], lambda x: x[0].bias.data.add_(1)),
+    "object": (Box, lambda x: x.numbers.add_(1)),
+    "object in an object": (Box, lambda x: x.rest["inner"].append(2)),
+    "new attribute": (Box, lambda x: setattr(x, "new", 1)),
+    "optimizer": (lambda: torch.optim.SGD([torch.ones(1)], lr=1.0), lambda x: x.param_groups[0].update(lr=2.0)),
+    "generator": (torch.Generator, lambda x: torch.rand(3, generator=x)),
+    "NumPy's generator": (lambda: np.random.default_rng(0), lambda x: x.random(3)),
+    "NumPy's old generator": (lambda: np.random.RandomState(0), lambda x: x.rand(3)),
+    "Python's generator": (lambda: random.Random(0), lambda x: x.random()),
+    "generator in a loader": (
+        lambda: TensorLoader(torch.arange(4), torch.arange(4), 2, shuffle=True, generator=torch.Generator()),
+        list,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPAQUE)
+def test_a_change_is_seen_where_equality_does_not_tell(capsys, name):
+    make, change = OPAQUE[name]
+    changes, leaves = (lambda x: (change(x), 1)[1]), (lambda x: 1)
+    assert check.function(changes, leaves, [(make(),)]) is False
+    assert "the result is right, but" in capsys.readouterr().out
+    assert check.function(leaves, leaves, [(make(),)]) is True
+    assert check.function(leaves, changes, [(make(),)]) is True
+    assert check.function(changes, changes, [(make(),)]) is True
+
+
+def test_a_generator_that_is_drawn_from_too_often_is_told(capsys):
+    def once(generator):
+        return torch.rand(2, generator=generator)
+
+    def twice(generator):
+        return once(generator), once(generator)
+
+    assert check.function(lambda g: twice(g)[0], once, [(torch.Generator(),)]) is False
+    assert "generator 1 is drawn from more or less often than asked" in capsys.readouterr().out
+    assert check.function(once, once, [(torch.Generator(),)]) is True
+
+
+def test_objects_that_hold_each_other_are_no_trouble():
+    first, second = Box(), Box()
+    first.other, second.other = [second, second], [first, first]
+    assert check.function(lambda box: 1, lambda box: 1, [(first,)]) is True
+    twice = [1]
+    twice += [twice, twice]
+    assert check.function(lambda a: a[0], lambda a: a[1][0], [(twice,)]) is True
 
 
 def test_a_wrong_answer_in_place_does_not_reach_into_the_view_that_is_expected():
@@ -498,6 +631,10 @@ def test_an_argument_that_can_be_read_once_is_read_by_both(once):
     assert check.function(sum, sum, [(once(),)]) is True
     assert check.function(lambda numbers: 0, sum, [(once(),)]) is False
     assert check.function(lambda a, b: sum(b), lambda a, b: sum(b), [([1], once())]) is True
+    for hold, take in ((lambda one: [1, one], lambda a: a[1]), (lambda one: {"a": (one,)}, lambda a: a["a"][0])):
+        total = lambda a, take=take: sum(take(a))  # noqa: E731
+        assert check.function(total, total, [(hold(once()),)]) is True
+        assert check.function(lambda a: 0, total, [(hold(once()),)]) is False
 
 
 def test_what_cannot_be_copied_is_given_as_it_is(tmp_path):
@@ -517,7 +654,18 @@ def test_iterators_are_compared_by_their_values():
     assert check.function(lambda end: itertools.count(), range, [(3,)]) is False
     assert check.function(lambda _: itertools.count(), lambda _: itertools.count(), [(3,)]) is True
     assert check.function(lambda _: itertools.count(1), lambda _: itertools.count(), [(3,)]) is False
+
+
+def test_an_error_in_the_middle_of_a_generator_is_told(capsys):
+    def untouched(end):
+        yield 1
+        raise NotImplementedError("your code")
+
     assert check.function(lambda _: (1 / n for n in (1, 0)), lambda _: [1, 2], [(3,)]) is False
+    assert "it raised ZeroDivisionError" in capsys.readouterr().out
+    assert check.function(untouched, lambda _: [1, 2], [(3,)]) is None
+    assert check.function(range, lambda end: (1 / n for n in range(end)), [(3,)]) is False
+    assert "the check itself failed" in capsys.readouterr().out
 
 
 # --- feedback says what is so -------------------------------------------------------------------------------------------
@@ -540,15 +688,42 @@ def calls_a_stub(a):
     return None if b is None else b + 1
 
 
+def returns_dots(a):
+    return ...
+
+
+def named_twice(a):
+    b = c = None  # noqa: F841
+    return b
+
+
+def log(*_):
+    pass
+
+
+def logs_and_asks(a):
+    log(a, square(a), log())
+    return None if bare(a) is None else a
+
+
 class Methods:
     def bare(self, a):
         pass
+
+    def __call__(self, a):
+        return None
+
+
+class Layer(torch.nn.Module):
+    def forward(self, a):
+        return None  # your code
 
 
 @pytest.mark.parametrize(
     "untouched",
     [
         *(bare, dots, named, lambda a: None, Methods().bare, calls_a_stub, functools.partial(calls_a_stub)),
+        *(returns_dots, named_twice, lambda a: ..., Methods(), Layer(), logs_and_asks),
         *(functools.partial(lambda f, a: f(a), bare), lambda a: calls_a_stub(a), lambda a: stub(a)),
     ],
 )
@@ -573,12 +748,30 @@ def forgets_a_constant(a):
     answer = 4  # noqa: F841
 
 
+def forgets_and_logs(a):
+    log(
+        a,
+        square(a),
+    )
+    squared = a * a
+    log(squared)
+
+
 def prints(a):
     print(a * a, end=" ")
 
 
 @pytest.mark.parametrize(
-    "forgetful", [forgets, forgets_a_constant, prints, functools.partial(lambda f, a: f(a), forgets), lambda a: forgets(a)]
+    "forgetful",
+    [
+        forgets,
+        forgets_a_constant,
+        forgets_and_logs,
+        lambda a: forgets_and_logs(a),
+        prints,
+        functools.partial(lambda f, a: f(a), forgets),
+        lambda a: forgets(a),
+    ],
 )
 def test_a_forgotten_return_is_said(capsys, forgetful):
     assert check.function(forgetful, square, [(2,)]) is False
