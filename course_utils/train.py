@@ -332,11 +332,11 @@ class _Run:
         chosen = precision.choose(self.device, amp, model)
         self.autocast = precision.autocast(self.device, chosen)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=chosen is torch.float16)
-        self.shared: nn.Module | None = None  # the model as it is called, from the first batch on
+        self.shared = model  # as it is called
         self.layout = torch.contiguous_format
 
     def begin(self, path: Path | None, epochs: int, val_loader: object, rule: EarlyStopping | None) -> None:
-        """Go on from a checkpoint if there is one, and refuse now what would fail later."""
+        """Go on from a checkpoint if there is one, refuse now what would fail later, and get the model ready."""
         if path is not None:
             self.settings = checkpoints.settings(self.model, self.optimizer, self.scheduler, self.schedule_every, path)
             if path.is_file():
@@ -346,6 +346,9 @@ class _Run:
             if runtime.rank() == 0:
                 checkpoints.need_place(path)
         self._check_schedule(epochs)
+        self.layout = precision.lay_out(self.model, self.device)
+        precision.match_layout(self.optimizer)
+        self.shared = parallel.shared_out(self.model)
         self.start_as_rank_0(path)
 
     def whole_epoch(self, epoch: int, bar: tqdm, val_loader: object, path: Path | None) -> dict[str, float]:
@@ -377,9 +380,7 @@ class _Run:
         for x, y in self.train_loader:
             x, y = _as_type(_on(self.device, x), self.own_type), _integers_as_int64(_on(self.device, y))
             inputs, targets = self.batch_transform(x, y) if self.batch_transform else (x, y)
-            if self.shared is None:
-                self._prepare()
-            logits = _call(self._called_model(), precision.laid_out(inputs, self.layout), self.autocast)
+            logits = _call(self.shared, precision.laid_out(inputs, self.layout), self.autocast)
             targets = _fitting(logits, _integers_as_int64(targets))
             seen.count(logits.detach(), y, targets)
             try:
@@ -399,20 +400,10 @@ class _Run:
             bar.update()
         return row | seen.summary(epoch)
 
-    def _called_model(self) -> nn.Module:
-        return self.model if self.shared is None else self.shared
-
     def _training_mode(self) -> None:
-        self._called_model().train()
+        self.shared.train()
         for part in self.frozen:
             part.training = False
-
-    def _prepare(self) -> None:
-        """Lay out weights, then share the model out: the workers agree on the layout of weights."""
-        self.layout = precision.lay_out(self.model, self.device)
-        precision.match_layout(self.optimizer)
-        self.shared = parallel.shared_out(self.model)
-        self._training_mode()
 
     def _step(self, batch_loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -429,7 +420,7 @@ class _Run:
             self.scheduler.step()
 
     def _validate(self, epoch: int, val_loader: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
-        value = _predict(self._called_model(), val_loader, self.amp).evaluation(self.loss)
+        value = _predict(self.shared, val_loader, self.amp).evaluation(self.loss)
         _need_finite(value.loss, f"the validation loss of epoch {epoch}")
         return value
 
@@ -442,7 +433,7 @@ class _Run:
             self.best = copy.deepcopy(self.model.state_dict())
 
     def start_as_rank_0(self, path: Path | None) -> None:
-        """Take over the random state of rank 0. Its weights come with the first batch."""
+        """Take over the random state of rank 0. Its weights have come already."""
         if runtime.world_size() == 1:
             return
         own = checkpoints.generators(self.train_loader)
