@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,8 +74,8 @@ def audit(**splits: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tensor | Non
         `Report`. The first split is the one that the others' values are compared with.
 
     Raises:
-        ValueError: no splits, an empty one, samples of different shapes in one, complex numbers, or ``x`` and ``y`` of
-            different lengths.
+        ValueError: no splits, an empty one, one that is neither a loader nor a pair of tensors, samples without values or of
+            different shapes in one, complex numbers, or ``x`` and ``y`` of different lengths.
 
     >>> x, y = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
     >>> audit(train=(x[:30], y[:30]), val=(x[30:], y[30:])).findings
@@ -107,10 +108,11 @@ def audit(**splits: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tensor | Non
 
 
 def _read(name: str, split: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tensor | None]) -> _Split:
-    if isinstance(split, tuple):
+    if _is_pair(split):
         x, y = split
+        _need_tensors(name, x, y)
     else:
-        batches = [(x.cpu(), y) for x, y in split]
+        batches = _batches(name, split)
         if not batches:
             raise ValueError(f"split {name} is empty: its loader gives no batch.")
         if len(shapes := {tuple(x.shape[1:]) for x, _ in batches}) > 1:
@@ -120,8 +122,10 @@ def _read(name: str, split: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tens
     x = x.detach().cpu()
     if x.is_complex():
         raise ValueError(f"split {name} has inputs of {x.dtype}; audit looks at real numbers.")
-    if len(x) == 0:
+    if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"split {name} is empty: give every split at least one sample.")
+    if x.numel() == 0:
+        raise ValueError(f"split {name} has samples of shape {tuple(x.shape[1:])}: there is no value to look at.")
     if y is not None and len(y) != len(x):
         raise ValueError(f"split {name} has {len(x)} inputs and {len(y)} targets; it needs one target for each input.")
     labels = valid.class_indices(y.cpu()) if y is not None and y.ndim == 1 and not y.is_floating_point() else None
@@ -129,18 +133,49 @@ def _read(name: str, split: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tens
     return _Split(x, labels, _content(name, x), counts)
 
 
+def _is_pair(split: object) -> bool:
+    return isinstance(split, tuple) and len(split) == 2 and not isinstance(split[0], (tuple, list))
+
+
+def _batches(name: str, split: Iterable[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor | None]]:
+    wanted = "give a pair (x, y) of whole tensors, (x, None) without labels, or a loader of batches (x, y)"
+    if isinstance(split, (Tensor, np.ndarray)) or not isinstance(split, Iterable):
+        raise ValueError(f"split {name} is of type {type(split).__name__}; {wanted}.")
+    batches = []
+    for batch in split:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ValueError(f"split {name} holds something of type {type(batch).__name__} that is no batch (x, y); {wanted}.")
+        _need_tensors(name, *batch)
+        batches.append((batch[0].cpu(), batch[1]))
+    return batches
+
+
+def _need_tensors(name: str, x: Tensor, y: Tensor | None) -> None:
+    valid.tensors(**{f"x of split {name}": x}, **({} if y is None else {f"y of split {name}": y}))
+
+
 def _content(name: str, x: Tensor) -> list[bytes]:
     """One key per sample, the same for samples that count as the same."""
     rows = x.reshape(len(x), -1)
-    keys = _of_images(rows.double() + 0.0, x.shape) if x.ndim >= 4 else _of_rows(rows)
+    keys = _of_images(_doubles(rows), x.shape) if x.ndim >= 4 else _of_rows(rows)
     for position in (~rows.isfinite().any(1)).nonzero().flatten().tolist():
         keys[position] = f"{name} {position}".encode()  # nothing is known of it, also not that it equals another
     return keys
 
 
 def _of_rows(rows: Tensor) -> list[bytes]:
-    values = rows.double() + 0.0 if rows.is_floating_point() else rows.long()  # of one width, and -0.0 is 0.0
-    return [row.tobytes() for row in values.numpy()]
+    keys = [row.tobytes() for row in _doubles(rows).numpy()]
+    if not rows.is_floating_point():
+        rows = rows.long()
+        for position in (rows.double().long() != rows).any(1).nonzero().flatten().tolist():
+            keys[position] = b"integers " + rows[position].numpy().tobytes()  # beyond 2 ** 53, where floats have gaps
+    return keys
+
+
+def _doubles(values: Tensor) -> Tensor:
+    """Values as float64, equal bytes for equal values: -0.0 is 0.0, and NaN is NaN whatever its sign bit."""
+    values = values.double() + 0.0
+    return values.masked_fill(values.isnan(), torch.nan)
 
 
 def _of_images(values: Tensor, shape: torch.Size) -> list[bytes]:
@@ -148,7 +183,9 @@ def _of_images(values: Tensor, shape: torch.Size) -> list[bytes]:
     spread = high - low
     stretched = spread.isfinite() & (spread > 0)  # else there is nothing to stretch, or no way to
     shares = ((values - low) / spread.where(stretched, 1)).nan_to_num().clamp(0, 1)
-    keys = _up_to_mirroring((shares * 255).round().to(torch.uint8).view(shape))
+    # Values of uint8 images lie on this grid, half way between two of its steps, or at least 1/510 of a step from there. A
+    # rounded copy of an image may fall on either side of a half, so the grid is shifted by half as much.
+    keys = _up_to_mirroring((shares * 255 + 0.5 + 1 / 1020).floor().to(torch.uint8).view(shape))
     others = (~stretched).flatten().nonzero().flatten()
     for position, key in zip(others.tolist(), _up_to_mirroring(values.view(shape)[others]), strict=True):
         keys[position] = key

@@ -58,6 +58,7 @@ def normalize(mean: Tensor, std: Tensor) -> BatchTransform:
     on_device: dict = {}
 
     def normalized(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        valid.tensors(images=x)
         if x.ndim < 2 or x.shape[1] != len(mean):
             raise ValueError(f"batch of shape {tuple(x.shape)} has not the {len(mean)} channels of mean and std.")
         if x.is_complex():
@@ -141,5 +142,6 @@ def _bytes_of(x: Tensor) -> Tensor:
 
 
 def _need_images(x: Tensor) -> None:
+    valid.tensors(images=x)
     if x.ndim != 4:
         raise ValueError(f"augmentation needs a batch of images (B, C, H, W), not shape {tuple(x.shape)}.")

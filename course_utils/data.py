@@ -116,6 +116,10 @@ class Dataset:
 
 def _checked_split(label: str, split: Split, num_classes: int, sample_shape: torch.Size) -> Split:
     x, y = split
+    try:
+        valid.tensors(x=x, y=y)
+    except ValueError as error:
+        raise DataError(f"{label}: {error}") from None
     if len(x) == 0:
         raise DataError(f"{label} is empty: give every split at least one sample.")
     if len(x) != len(y):

@@ -79,6 +79,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, format: Format = "xyxy") -> Tensor:
     >>> box_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 5.0, 5.0]]))
     tensor([[0.3333, 0.0000]])
     """
+    valid.tensors(boxes1=boxes1, boxes2=boxes2)
     pair = [boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float() for boxes in (boxes1, boxes2)]
     pair = [convert_boxes(boxes, format, "xyxy") for boxes in pair]
     for boxes in pair:
@@ -149,6 +150,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | No
     [1, 2]
     """
     iou_threshold = valid.share(iou_threshold, "iou_threshold", "an IoU")
+    valid.tensors(boxes=boxes, scores=scores, **({} if labels is None else {"labels": labels}))
     if labels is not None and labels.shape != (len(boxes),):
         raise ValueError(
             f"labels have shape {tuple(labels.shape)}; there are {len(boxes)} boxes, so it must be ({len(boxes)},)."
@@ -185,6 +187,7 @@ def match(iou: Tensor, scores: Tensor, iou_threshold: float = 0.5) -> Tensor:
     >>> match(torch.tensor([[0.9], [0.8]]), torch.tensor([0.6, 0.7])).tolist()
     [-1, 0]
     """
+    valid.tensors(iou=iou)
     if iou.ndim != 2:
         raise ValueError(f"iou has shape {tuple(iou.shape)}; it must be (detections, ground truths).")
     if not bool(((iou >= 0) & (iou <= 1)).all()):
@@ -244,6 +247,7 @@ def precision_recall(hits: Tensor, scores: Tensor, num_truths: int) -> tuple[Ten
     >>> precision.tolist()[:2], recall.tolist()
     ([1.0, 0.5], [0.25, 0.25, 0.5])
     """
+    valid.tensors(hits=hits)
     num_truths = valid.whole_number(num_truths, "num_truths", 1)
     _need_scores(scores, hits.shape[-1] if hits.ndim else -1)
     hits = valid.yes_or_no(hits, "hits", "True for a true positive and False for a false one")
@@ -279,6 +283,7 @@ def average_precision(hits: Tensor, scores: Tensor, num_truths: int, *, interpol
     """
     if interpolation not in ("coco", "voc11", "all"):
         raise ValueError(f"interpolation is {interpolation!r}; it must be 'coco', 'voc11' or 'all'.")
+    valid.tensors(hits=hits)
     if valid.whole_number(num_truths, "num_truths", 0) == 0:
         return torch.full(hits.shape[:-1], torch.nan, dtype=torch.float64, device=hits.device)
     precision, recall = precision_recall(hits, scores, num_truths)
@@ -371,10 +376,12 @@ def evaluate_detections(
     >>> evaluate_detections([found], [truth], iou_thresholds=[0.4, 0.5]).table.tolist()
     [[1.0, 0.0]]
     """
+    predictions, targets = list(predictions), list(targets)
     if len(predictions) != len(targets):
         raise ValueError(f"{len(predictions)} predictions for {len(targets)} targets; give one of each per image.")
     max_detections = valid.whole_number(max_detections, "max_detections", 1)
-    device = predictions[0]["boxes"].device if len(predictions) and "boxes" in predictions[0] else torch.device("cpu")
+    device = next((getattr(parts.get("boxes"), "device", None) for parts in predictions if isinstance(parts, Mapping)), None)
+    device = device if isinstance(device, torch.device) else torch.device("cpu")
     image, boxes, labels, scores = _collect(predictions, "predictions", device, scored=True)
     truth_image, truth_boxes, truth_labels, _ = _collect(targets, "targets", device, scored=False)
     thresholds = _thresholds(iou_thresholds, boxes.device)
@@ -421,9 +428,12 @@ def _collect(
     """Image number, box, label and score of all boxes, one row each, after checks that name the image."""
     keys = ("boxes", "labels", "scores") if scored else ("boxes", "labels")
     for number, parts in enumerate(images):
+        if not isinstance(parts, Mapping):
+            raise ValueError(f"{what}[{number}] is of type {type(parts).__name__}; give a dict with {', '.join(keys)}.")
         for key in keys:
             if key not in parts:
                 raise ValueError(f"{what}[{number}] has no {key!r}; it needs {', '.join(keys)}.")
+        valid.tensors(**{f"{what}[{number}][{key!r}]": parts[key] for key in keys})
         count = parts["boxes"].shape[0] if parts["boxes"].ndim else 0
         if parts["boxes"].shape != (count, 4) or any(parts[key].shape != (count,) for key in keys[1:]):
             shapes = ", ".join(f"{key} {tuple(parts[key].shape)}" for key in keys)
@@ -451,6 +461,8 @@ def _collect(
 
 
 def _thresholds(values: Sequence[float], device: torch.device) -> Tensor:
+    if not hasattr(values, "__len__") or getattr(values, "ndim", 1) != 1:
+        raise ValueError(f"iou_thresholds are {values!r}; give several in one row, or one as [{values!r}].")
     rule = f"IoU thresholds are {list(values)}; give at least one, each between 0 and 1"
     if len(values) == 0:
         raise ValueError(f"{rule}.")
@@ -460,6 +472,7 @@ def _thresholds(values: Sequence[float], device: torch.device) -> Tensor:
 
 
 def _need_four(boxes: Tensor) -> None:
+    valid.tensors(boxes=boxes)
     if boxes.ndim == 0 or boxes.shape[-1] != 4:
         raise ValueError(f"boxes have shape {tuple(boxes.shape)}; the last dimension must be 4.")
 
@@ -475,6 +488,7 @@ def _need_boxes(boxes: Tensor) -> None:
 
 
 def _need_scores(scores: Tensor, count: int) -> None:
+    valid.tensors(scores=scores)
     if scores.shape != (count,):
         raise ValueError(f"scores have shape {tuple(scores.shape)}; there are {count} detections, so it must be ({count},).")
     if bool(scores.isnan().any()):

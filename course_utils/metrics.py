@@ -303,15 +303,17 @@ def _errors(predictions: Tensor, targets: Tensor) -> Tensor:
 
 def _matrix(matrix: Tensor) -> Tensor:
     """The counts as int64: sums of narrow integers would overflow."""
+    valid.tensors(matrix=matrix)
     whole = not (matrix.is_floating_point() or matrix.is_complex())
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not whole or bool((matrix < 0).any()):
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not whole or bool((matrix.long() < 0).any()):
         raise ValueError(
             f"matrix is {matrix.dtype} of shape {tuple(matrix.shape)}; it must hold counts, integers (K, K) of at least 0, "
             "as confusion_matrix gives them."
         )
+    matrix = matrix.long()
     if not bool(matrix.any()):
         raise ValueError("the confusion matrix counts no sample: there is nothing to measure.")
-    return matrix.long()
+    return matrix
 
 
 def _partner(predictions: Tensor, targets: Tensor) -> Tensor:

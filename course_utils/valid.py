@@ -3,7 +3,7 @@
 import functools
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 ABOVE_0 = math.ulp(0.0)  # the smallest number above 0, for `number`
 BELOW_1 = math.nextafter(1.0, 0.0)
+_LAST_INT64 = 2**63 - 1
 
 
 def class_indices(
@@ -44,9 +45,10 @@ def class_indices(
     """
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex() or labels.ndim != _dimensions(shape):
         raise ValueError(f"{what} are {_found(labels)}; use class indices, integers of shape {shape}.{hint and ' ' + hint}")
-    labels = labels.long()
-    if labels.is_inference() and not torch.is_inference_mode_enabled():
-        labels = labels.clone()  # autograd saves targets, and refuses those that were made in inference mode
+    unsigned = labels.dtype == torch.uint64
+    labels = savable(labels.long())
+    if unsigned and labels.device.type == "cpu" and bool((labels < 0).any()):
+        raise ValueError(f"{what} go up to {int(labels[labels < 0].max()) % 2**64}; class indices lie below 2 ** 63.")
     if num_classes is not None and labels.numel() and (wait or labels.device.type == "cpu"):
         try:
             low, high = labels.aminmax()
@@ -58,20 +60,37 @@ def class_indices(
     return labels
 
 
+def savable(values: Tensor) -> Tensor:
+    """``values``, or a copy if they were made in inference mode: autograd saves what a loss is made from, and refuses those."""
+    return values.clone() if values.is_inference() and not torch.is_inference_mode_enabled() else values
+
+
+def as_many(inputs: Tensor, targets: Tensor, what: str = "inputs") -> None:
+    """Raise unless there are as many targets as inputs: one of them would be broadcast in silence.
+
+    Raises:
+        ValueError: unequal lengths, or no dimension to count along; the message has both shapes.
+    """
+    if not inputs.ndim or not targets.ndim or len(inputs) != len(targets):
+        raise ValueError(f"{what} are {tuple(inputs.shape)} and targets {tuple(targets.shape)}; give one target for each.")
+
+
 def whole_number(value: object, name: str, low: int, high: int | None = None) -> int:
     """A whole number as Python's int: NumPy's and 0-dimensional tensors' integers count, 2.0 and True do not.
 
     Raises:
-        ValueError: anything else, or a number outside ``low .. high``.
+        ValueError: anything else, or a number outside ``low .. high``; without ``high``, one that int64 cannot hold.
 
     >>> whole_number(torch.tensor(3), "seed", 0)
     3
     """
     plain = _plain(value)
     is_whole = type(plain) is int or (isinstance(plain, numbers.Integral) and not isinstance(plain, bool))
-    if is_whole and low <= plain and (high is None or plain <= high):
+    if is_whole and low <= plain <= (_LAST_INT64 if high is None else high):
         return int(plain)
-    bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+    bounds = f"from {low} to {high}" if high is not None else f"at least {low}"
+    if is_whole and high is None and plain > _LAST_INT64:
+        raise ValueError(f"{name} has {int(plain).bit_length()} bits; it must be below 2 ** 63.")
     kind = "" if is_whole else "a whole number, " if high is None else "a whole number "
     raise ValueError(f"{name} is {value!r}; it must be {kind}{bounds}.")
 
@@ -128,14 +147,45 @@ def share(value: object, name: str, kind: str = "a share or probability") -> flo
 
 
 def tensors(**values: Tensor) -> None:
-    """Raise unless all are tensors, and not lists or NumPy's arrays.
+    """Raise unless all are dense tensors, and not lists or NumPy's arrays.
 
     Raises:
         ValueError: one is not; the message has its name.
     """
     for name, value in values.items():
         if not isinstance(value, Tensor):
-            raise ValueError(f"{name} is of type {type(value).__name__}; make a tensor of it with torch.as_tensor({name}).")
+            cure = "torch.from_numpy" if isinstance(value, np.ndarray) else "torch.tensor"
+            raise ValueError(f"{name} is of type {type(value).__name__}; make a tensor of it with {cure}({name}).")
+        if value.layout != torch.strided:
+            raise ValueError(f"{name} is a sparse tensor ({value.layout}); make it dense with {name}.to_dense().")
+
+
+def floats(values: Iterable, name: str) -> Tensor:
+    """Numbers as a float64 tensor, by value and in their order: of a tensor, a list, an array or a column of a table.
+
+    Torch would make float32 of Python's numbers, and look up the labels of a column.
+
+    Raises:
+        ValueError: what is no such list, a dictionary, text or complex numbers; ``name`` is a plural, for the message.
+
+    >>> floats([1, 1e-50], "weights").tolist()
+    [1.0, 1e-50]
+    """
+    if isinstance(values, Tensor) and not values.is_complex():
+        tensors(**{name: values})
+        return values.detach().double()
+    if isinstance(values, Mapping):
+        raise ValueError(
+            f"{name} are of type {type(values).__name__}; give a list in the order of the classes, such as "
+            f"[{name}[k] for k in range(num_classes)] makes."
+        )
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError
+        return torch.from_numpy(np.array(array, dtype=np.float64))
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ValueError(f"{name} are {values!r}; give a tensor or a list of numbers.") from None
 
 
 def cpu_generator(generator: torch.Generator | None) -> torch.Generator | None:
@@ -226,7 +276,7 @@ def ratios(weights: Tensor, count: int | None, rule: str, *, limit: bool = False
     >>> ratios(torch.tensor([1, 3]), 2, "one each"), ratios(torch.tensor([1, torch.inf]), 2, "one each", limit=True)
     (tensor([1., 3.], dtype=torch.float64), tensor([0., 1.], dtype=torch.float64))
     """
-    given = torch.as_tensor(weights).detach().double()
+    given = floats(weights, "weights")
     infinite = given == math.inf
     fits = given.ndim == 1 and (count is None or len(given) == count)
     if not fits or not bool((given >= 0).all()) or not bool((given > 0).any()) or (bool(infinite.any()) and not limit):

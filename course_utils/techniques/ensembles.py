@@ -66,6 +66,7 @@ def average(logits: Tensor) -> Tensor:
     >>> print(average(torch.tensor([[[0.9, 0.1]], [[0.5, 0.5]]]).log()))
     tensor([[0.7000, 0.3000]])
     """
+    valid.tensors(logits=logits)
     if logits.ndim != 3 or len(logits) == 0 or not logits.is_floating_point():
         raise ValueError(f"logits are {logits.dtype} of shape {tuple(logits.shape)}; stack the members' as floats (M, N, K).")
     p = logits.softmax(2)
@@ -249,6 +250,8 @@ class _Together:
     def _batch(self, batches: Sequence[tuple[Tensor, Tensor] | None], step: int) -> tuple[Tensor, Tensor]:
         if ended := [number for number, batch in enumerate(batches) if batch is None]:
             raise ValueError(f"the loaders of members {ended} end before step {step}; all need as many batches.")
+        for number, (x, y) in enumerate(batches):
+            valid.tensors(**{f"x of member {number}": x, f"y of member {number}": y})
         xs = _stacked([x for x, _ in batches]).to(self.first.device)
         ys = _stacked([y if y.is_floating_point() else y.long() for _, y in batches]).to(self.first.device)
         if self.first.is_floating_point():

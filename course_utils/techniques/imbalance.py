@@ -191,6 +191,7 @@ def focal_loss(logits: Tensor, y: Tensor, gamma: float, weight: Tensor | None = 
     gamma = valid.number(gamma, "gamma", "it must be finite and at least 0", 0)
     logits = _wide(logits)
     y = targets.checked(y, logits.shape[1])
+    valid.as_many(logits, y, "logits")
     if weight is not None:
         weight = _class_weights(weight, logits)
     log_p = logits.log_softmax(1)
@@ -198,7 +199,7 @@ def focal_loss(logits: Tensor, y: Tensor, gamma: float, weight: Tensor | None = 
     doubt = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)
     terms = doubt ** min(gamma, 1e18) * log_p  # beyond, the slope overflows; doubt itself has but 24 bits
     if not y.is_floating_point():
-        return F.nll_loss(terms, y, weight)
+        return F.nll_loss(terms, y, None if weight is None else weight.detach())  # torch has no gradient of those
     return -((terms if weight is None else terms * weight) * y).sum(1).mean()
 
 
@@ -220,6 +221,7 @@ def logit_adjustment(logits: Tensor, counts: Tensor, tau: float = 1.0) -> Tensor
     Raises:
         ValueError: a class has no sample, there are not ``K`` counts, or ``tau`` is not finite.
     """
+    valid.tensors(logits=logits)
     logits = logits if logits.is_floating_point() else logits.float()
     return logits + _adjustment(counts, -_strength(tau))(logits)
 
@@ -244,9 +246,12 @@ def adjusted_loss(counts: Tensor, tau: float = 1.0) -> Callable[[Tensor, Tensor]
     adjustment = _adjustment(counts, _strength(tau))
 
     def loss(logits: Tensor, y: Tensor) -> Tensor:
+        valid.tensors(logits=logits)
         logits = logits if logits.is_floating_point() else logits.float()
         adjusted = logits + adjustment(logits)
-        return F.cross_entropy(adjusted, targets.checked(y, logits.shape[1]))
+        y = targets.checked(y, logits.shape[1])
+        valid.as_many(logits, y, "logits")
+        return F.cross_entropy(adjusted, y)
 
     return loss
 
@@ -269,7 +274,13 @@ def _adjustment(counts: Tensor, tau: float) -> Callable[[Tensor], Tensor]:
         key = (logits.device, logits.dtype)
         if key not in brought:
             with torch.inference_mode(False):
-                brought[key] = tau * log_shares.to(*key)
+                added = tau * log_shares.to(*key)
+            if not bool(added.isfinite().all()):
+                raise ValueError(
+                    f"tau is {tau:g}, and tau * log(n / N) is beyond the range of {logits.dtype}: use a smaller tau"
+                    f"{'' if logits.dtype in (torch.float32, torch.float64) else ', or logits.float()'}."
+                )
+            brought[key] = added
         return brought[key]
 
     return beside
@@ -281,23 +292,27 @@ def _strength(tau: float) -> float:
 
 def _wide(logits: Tensor) -> Tensor:
     """Logits ``(B, K)`` as float32 or wider: powers of probabilities need the bits."""
+    valid.tensors(logits=logits)
     if logits.ndim != 2:
         raise ValueError(f"logits are of shape {tuple(logits.shape)}; use (B, K).")
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
 
 
 def _class_weights(weight: Tensor, logits: Tensor) -> Tensor:
+    given = valid.savable(weight) if isinstance(weight, Tensor) else valid.floats(weight, "weight")
+    valid.tensors(weight=given)
+    weight = given.to(logits)
     if weight.shape != logits.shape[1:]:
         raise ValueError(f"weight is of shape {tuple(weight.shape)}; give one per class, ({logits.shape[1]},).")
     if weight.device.type == "cpu":  # reading values back would stall a GPU
         low, high = weight.aminmax()
         if not (low.item() >= 0 and high.item() < math.inf):
             raise ValueError(f"weight is {weight.tolist()}; the weight of a class is finite and at least 0.")
-    return weight.to(logits)
+    return weight
 
 
 def _counts(counts: Tensor) -> Tensor:
-    counts = torch.as_tensor(counts).detach().double()
+    counts = valid.floats(counts, "counts")
     if counts.ndim != 1 or len(counts) == 0 or not bool(counts.isfinite().all()) or not bool((counts >= 1).all()):
         raise ValueError(
             f"counts are {counts.tolist()}; give the number of training samples of each class, (K,), at least 1 each. "

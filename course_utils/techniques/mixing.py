@@ -40,7 +40,9 @@ def mixup(alpha: float, num_classes: int) -> BatchTransform:
 
     def mixed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         _need_floats(x)
-        return _lerp_pairs(x, as_probabilities(y, num_classes), _random_pairs(x), draw_lam())
+        p = as_probabilities(y, num_classes)
+        valid.as_many(x, p)
+        return _lerp_pairs(x, p, _random_pairs(x), draw_lam())
 
     return mixed
 
@@ -51,11 +53,12 @@ def mix_pairs(x: Tensor, p: Tensor, index: Tensor, lam: float) -> tuple[Tensor, 
     Args:
         x: inputs, floating ``(B, ...)``.
         p: probabilities ``(B, K)``.
-        index: partner of each sample, int64 ``(B,)``.
+        index: partner of each sample, its position in the batch, integers of any width ``(B,)``.
         lam: λ in 0..1.
 
     Raises:
-        ValueError: ``lam`` outside 0..1, or integer inputs or targets.
+        ValueError: ``lam`` outside 0..1, integer inputs or targets, unequal numbers of them, or, on a CPU, a position outside
+            the batch.
 
     >>> x, p = mix_pairs(torch.tensor([[0.0], [4.0]]), torch.eye(2), torch.tensor([1, 0]), 0.75)
     >>> x.flatten().tolist(), p[0].tolist()
@@ -63,7 +66,7 @@ def mix_pairs(x: Tensor, p: Tensor, index: Tensor, lam: float) -> tuple[Tensor, 
     """
     _need_floats(x)
     _need_floats(p, "targets")
-    return _lerp_pairs(x, p, index, valid.share(lam, "lam"))
+    return _lerp_pairs(x, p, _partners(x, p, index), valid.share(lam, "lam"))
 
 
 def _lerp_pairs(x: Tensor, p: Tensor, index: Tensor, lam: float) -> tuple[Tensor, Tensor]:
@@ -91,7 +94,9 @@ def cutmix(alpha: float, num_classes: int) -> BatchTransform:
         row, column = int(torch.randint(height, ())), int(torch.randint(width, ()))
         top, bottom = max(row - half_height, 0), min(row + half_height, height)
         left, right = max(column - half_width, 0), min(column + half_width, width)
-        return paste_box(x, as_probabilities(y, num_classes), _random_pairs(x), (top, bottom, left, right))
+        p = as_probabilities(y, num_classes)
+        valid.as_many(x, p)
+        return paste_box(x, p, _random_pairs(x), (top, bottom, left, right))
 
     return cut
 
@@ -104,9 +109,14 @@ def paste_box(x: Tensor, p: Tensor, index: Tensor, box: tuple[int, int, int, int
         box: ``top, bottom, left, right`` in pixels, within the image; ends are exclusive.
 
     Raises:
-        ValueError: integer targets, or a box that is not within the image.
+        ValueError: integer targets, other inputs than images, unequal numbers of them, a box that is not within the image, or,
+            on a CPU, a position outside the batch.
     """
     _need_floats(p, "targets")
+    valid.tensors(x=x)
+    if x.ndim != 4:
+        raise ValueError(f"a box is pasted into images (B, C, H, W), not into shape {tuple(x.shape)}.")
+    index = _partners(x, p, index)
     top, bottom, left, right = box
     if not (0 <= top <= bottom <= x.shape[2] and 0 <= left <= right <= x.shape[3]):
         raise ValueError(f"box (top, bottom, left, right) is {tuple(box)}; it must lie within {tuple(x.shape[2:])} pixels.")
@@ -135,8 +145,9 @@ def max_mix(num_classes: int) -> BatchTransform:
 
     def overlaid(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         _need_floats(x)
-        index = _random_pairs(x)
         p = as_probabilities(y, num_classes)
+        valid.as_many(x, p)
+        index = _random_pairs(x)
         return torch.maximum(x, x.index_select(0, index)), torch.lerp(p[index], p, 0.5)
 
     return overlaid
@@ -169,7 +180,23 @@ def _random_pairs(x: Tensor) -> Tensor:
     return torch.rand(len(x), device=x.device).argsort()  # `randperm` on a GPU passes by the host
 
 
+def _partners(x: Tensor, p: Tensor, index: Tensor) -> Tensor:
+    """Positions in the batch as int64, after a look at all three sizes."""
+    valid.as_many(x, p)
+    valid.tensors(index=index)
+    if index.shape != (len(x),) or index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
+        raise ValueError(
+            f"index is {index.dtype} of shape {tuple(index.shape)}; give the position of each sample's partner, integers "
+            f"({len(x)},)."
+        )
+    index = index.long()
+    if index.device.type == "cpu" and len(x) and not (index.min() >= 0 and index.max() < len(x)):
+        raise ValueError(f"index goes from {index.min()} to {index.max()}; positions in the batch are 0 to {len(x) - 1}.")
+    return index
+
+
 def _need_floats(x: Tensor, what: str = "images") -> None:
+    valid.tensors(**{what: x})
     if not x.is_floating_point():
         cure = "normalise first (augment.normalize)" if what == "images" else "use probabilities (as_probabilities)"
         raise ValueError(f"{what} are {x.dtype}; mixing needs floating point numbers: {cure}.")

@@ -57,6 +57,7 @@ def disturb_value(sigma: float, share: float = 1.0) -> BatchTransform:
     share = valid.share(share, "share")
 
     def disturbed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        valid.tensors(targets=y)
         if not y.is_floating_point():
             raise ValueError(f"targets are {y.dtype}; noise is added to numbers: for classes use disturb_label.")
         noise = sigma * torch.randn_like(y)

@@ -1,5 +1,6 @@
 """Pseudo-labels: a network's own answers to unlabelled inputs, used as if they were labels. Built in lesson 12."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -40,8 +41,11 @@ def ramp(t: float, start: float, end: float, alpha: float) -> float:
         raise ValueError(f"the ramp starts at {start:g} and ends at {end:g}; it must not start after its end.")
     if t >= end:
         return alpha
-    # Halves: the distance of the ends may be beyond the largest float.
-    return alpha * ((t / 2 - start / 2) / (end / 2 - start / 2)) if t > start else 0.0
+    if t <= start:
+        return 0.0
+    if end - start == math.inf:  # the distance of the ends is beyond the largest float, and that of their halves is not
+        t, start, end = t / 2, start / 2, end / 2
+    return alpha * ((t - start) / (end - start))
 
 
 def confident(probabilities: Tensor, threshold: float) -> Confident:

@@ -37,9 +37,10 @@ def checked(y: Tensor, num_classes: int) -> Tensor:
     num_classes = valid.whole_number(num_classes, "num_classes", 2)
     if not isinstance(y, Tensor) or not y.is_floating_point():
         return valid.class_indices(y, num_classes, "targets", "(B,)")
+    valid.tensors(targets=y)
     if y.ndim != 2 or y.shape[1] != num_classes:
         raise ValueError(
             f"targets are {y.dtype} of shape {tuple(y.shape)}; use probabilities (B, {num_classes}) or class indices, "
             "integers (B,)."
         )
-    return y
+    return valid.savable(y)
