@@ -42,7 +42,7 @@ def value(
         answer: the student's; ``None`` or ``...`` counts as not answered.
         expected: a number, a text, or a sequence, array, tensor, set or dictionary of them.
         hints: what to say to a particular wrong answer, such as ``{200: "that counts samples, not steps"}``.
-        tolerance: largest difference allowed for numbers, absolute and relative. A value in 16 or 8 bits may be off by its rounding.
+        tolerance: largest difference allowed for numbers, absolute and relative; 16 and 8 bits may be off by their rounding.
 
     >>> value(None, 5)
     … not answered yet: replace the stub, run its cell, then run this one again.
@@ -260,7 +260,7 @@ def _misfit(answer: Callable, arguments: tuple) -> str:
         signature.bind(*arguments)
     except TypeError:
         names = ", ".join(signature.parameters)
-        by_name = [name for name, each in signature.parameters.items() if each.kind is each.KEYWORD_ONLY]
+        by_name = [name for name, each in signature.parameters.items() if each.kind in (each.KEYWORD_ONLY, each.VAR_KEYWORD)]
         note = f", {', '.join(by_name)} by name only" if by_name else ""
         return f"{len(signature.parameters)} ({names}){note}" if names else "none"
     return ""
@@ -289,11 +289,10 @@ def _is_untouched(answer: object, seen: frozenset = frozenset()) -> bool:
     """Whether a function does no more than ``return None`` or ``...``, or one of the same notebook whose result it uses."""
     if isinstance(answer, functools.partial):
         return any(_is_untouched(part) for part in (answer.func, *answer.args, *answer.keywords.values()))
-    if isinstance(answer, torch.nn.Module):
-        answer = answer.forward
-    if not isinstance(answer, (type, types.FunctionType, types.MethodType)):
-        answer = type(answer).__call__
-    plain = inspect.unwrap(getattr(answer, "__func__", answer))
+    plain = inspect.unwrap(answer.forward if isinstance(answer, torch.nn.Module) else answer)
+    if not isinstance(plain, (type, types.FunctionType, types.MethodType)):
+        plain = inspect.unwrap(type(plain).__call__)
+    plain = getattr(plain, "__func__", plain)
     if not isinstance(plain, types.FunctionType) or plain in seen:
         return False
     steps, parameters = list(dis.get_instructions(plain)), set(inspect.signature(plain).parameters)

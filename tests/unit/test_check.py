@@ -450,6 +450,7 @@ def test_an_attempt_that_exits_ends_nothing(capsys):
         (lambda: 4, "the check calls it with 1 arguments, and it takes none"),
         (lambda a, b: 4, "the check calls it with 1 arguments, and it takes 2 (a, b)"),
         (lambda *, a: 4, "the check calls it with 1 arguments, and it takes 1 (a), a by name only."),
+        (lambda **a: 4, "the check calls it with 1 arguments, and it takes 1 (a), a by name only."),
         (functools.partial(pow, 2), ""),
         (functools.partial(square, 2), "and it takes none"),
         (4, "4 is not a function"),
@@ -723,6 +724,7 @@ class Layer(torch.nn.Module):
     "untouched",
     [
         *(bare, dots, named, lambda a: None, Methods().bare, calls_a_stub, functools.partial(calls_a_stub)),
+        *(functools.cache(bare), torch.no_grad()(bare), torch.no_grad()(Layer().forward)),
         *(returns_dots, named_twice, lambda a: ..., Methods(), Layer(), logs_and_asks),
         *(functools.partial(lambda f, a: f(a), bare), lambda a: calls_a_stub(a), lambda a: stub(a)),
     ],
