@@ -13,6 +13,8 @@ from course_grade import intake, sandbox
 from course_grade.kernel import DiedError, Kernel, StubbornError, running
 from course_grade.probe import MIME
 
+# Before a test, on a line of its own: what a student's cells have set must not change what it draws and computes.
+USUAL = "__import__('course_grade.probe').probe.usual()\n"
 EMITTED_LIMIT = 1 << 20  # characters of the values that one graded cell emits
 
 
@@ -42,7 +44,9 @@ class SandboxExecute(Configurable):
             SandboxError: no kernel could be started; nothing of the notebook was run.
         """
         self.emitted: dict[int, list] = {}
-        self.errors: dict[int, str] = {}  # by cell, the name of what ended it
+        self.errors: dict[int, str] = {}  # by cell, what ended it: the name of an error, or of what was done to it
+        self.stopped: set[int] = set()  # cells that were ended from outside, or ended their kernel
+        self.end = ""  # why no more cells were run, if so
         self.lost: list[str] = []  # cells whose output was too large
         self.notes: list[str] = []
         self.outputs = intake.Room.of_notebook()
@@ -66,11 +70,13 @@ class SandboxExecute(Configurable):
                         return
                     del cells[fatal]
         except TimeoutError:
-            self.notes.append(f"stopped: the notebook takes longer than {self.notebook_timeout} s")
+            self.end = f"the notebook takes longer than {self.notebook_timeout} s"
         except sandbox.SandboxError:
             if clock.when() is None:
                 raise
-            self.notes.append("stopped: no new kernel could be started")
+            self.end = "no new kernel could be started"
+        if self.end:
+            self.notes.append(f"stopped: {self.end}")
 
     async def _cells(self, kernel: Kernel, cells: dict[int, NotebookNode]) -> int | None:
         """Run cells; gives the one, if any, that cost the kernel."""
@@ -79,11 +85,11 @@ class SandboxExecute(Configurable):
             try:
                 await self._cell(kernel, index, cell)
             except DiedError:
-                self._end(index, cell, "DeadKernelError", "the kernel died")
+                self._end(index, cell, "the kernel died")
                 self.notes.append(f"the kernel died in {name}, which was left out then")
                 return index
             except StubbornError:
-                self._end(index, cell, "CellTimeoutError", f"stopped after {self.timeout} s")
+                self._end(index, cell, f"stopped after {self.timeout} s")
                 self.notes.append(f"{name} could not be interrupted, and was left out then")
                 return index
             finally:
@@ -95,30 +101,34 @@ class SandboxExecute(Configurable):
         return None
 
     async def _cell(self, kernel: Kernel, index: int, cell: NotebookNode) -> None:
+        test = utils.is_grade(cell) and not utils.is_solution(cell) and not cell.source.lstrip().startswith("%%")
+        source = USUAL + cell.source if test else cell.source
         if index in self.told:
-            await kernel.run(cell.source, self.timeout, self._patience, lambda message: None)
+            await kernel.run(source, self.timeout, self._patience, lambda message: None)
             return
         self.told.add(index)
         cell.outputs, self.printed = [], StringIO()
         self.room, self.emitted_room = self.outputs.of_cell(), EMITTED_LIMIT if utils.is_grade(cell) else 0
         try:
             reply, interrupted = await kernel.run(
-                cell.source, self.timeout, self._patience, lambda message: self._take(message, cell, index)
+                source, self.timeout, self._patience, lambda message: self._take(message, cell, index)
             )
         finally:
             self._show(cell)
         if interrupted:
-            self._end(index, cell, "CellTimeoutError", f"stopped after {self.timeout} s")
+            self._end(index, cell, f"stopped after {self.timeout} s")
         elif reply.get("status") == "error":
-            self.errors[index] = str(reply.get("ename"))[:60]
+            name = str(reply.get("ename"))[:60]
+            self.errors[index] = name if name.isidentifier() else "an error"
 
     @property
     def _patience(self) -> float:
         """Seconds in which interrupts must have ended a cell: eight of them end eight lines of shell commands."""
         return max(5.0, self.timeout / 2)
 
-    def _end(self, index: int, cell: NotebookNode, error: str, said: str) -> None:
-        self.errors[index] = error
+    def _end(self, index: int, cell: NotebookNode, said: str) -> None:
+        self.errors[index] = said
+        self.stopped.add(index)
         self.room = intake.Room(100, 0)
         self._show(cell, {"output_type": "error", "traceback": [said]})
 

@@ -119,9 +119,8 @@ def grade(plan: Plan, content: bytes) -> Result:
     for index, (cell, handed_in) in enumerate(zip(notebook.cells, shown, strict=True)):
         own = cell.metadata.get("nbgrader", {})
         if (name := own.get("grade_id")) in assignment.tests:
-            result = score.score(
-                plan.expected[name], executor.emitted.get(index, []), assignment.graded[name], assignment.tests[name]
-            )
+            emitted, points, secret = executor.emitted.get(index, []), assignment.graded[name], assignment.tests[name]
+            result = score.score(plan.expected[name], emitted, points, secret, _end(executor, index))
             score.show(cell, *result)
             cell.source = Assignment.cells(assignment.release)[name].source
             own["checksum"] = utils.compute_checksum(cell)  # of the test as released
@@ -130,12 +129,21 @@ def grade(plan: Plan, content: bytes) -> Result:
             cell.metadata.setdefault("course_grade", {})["outputs"] = "handed in" if handed_in else "this run"
             cell.outputs = handed_in or cell.outputs
             cell.execution_count = None
-        touched = cell.source != released.get(cell.id)
-        if index in executor.errors and name not in assignment.tests and touched:
+        theirs = index in executor.stopped or cell.source != released.get(cell.id)
+        if index in executor.errors and name in assignment.tests and index not in executor.stopped:
+            notes.append(f"{name} ended with an error ({executor.errors[index]})")
+        elif index in executor.errors and name not in assignment.tests and theirs:
             broken.append(f"{executor._name(cell)} ({executor.errors[index]})")
     if broken:
         notes.append(f"ends with an error: {', '.join(broken[:5])}{', …' if len(broken) > 5 else ''}")
     return Result(nbformat.writes(notebook), tuple(_plain(note) for note in notes))
+
+
+def _end(executor: SandboxExecute, index: int) -> str:
+    """Why a test did not come to its end; nothing when it did."""
+    if index in executor.errors and index not in executor.stopped:
+        return f"the test ended with an error ({executor.errors[index]})"
+    return executor.errors.get(index, executor.end)
 
 
 def _plain(note: str) -> str:

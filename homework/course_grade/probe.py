@@ -1,23 +1,31 @@
-"""What hidden tests call inside a kernel: compute a value for inputs drawn afresh, and send it out to be compared.
+"""What the grader has inside a kernel: hidden tests send values out to be compared, whatever cells before them have set.
 
 Nothing here knows a right answer, so nothing here has to be protected: whoever sends other values than the solution's is wrong.
 It needs nothing but IPython, since the sandbox shows a kernel this one file of the package.
 """
 
+import builtins
+import functools
 import json
 import math
 import numbers
 import os
-from collections.abc import Callable, Mapping, MappingView, Sequence, Set
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, MappingView, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
 
+from IPython import get_ipython
 from IPython.display import display
 
 MIME = "application/vnd.course-grade+json"
 NUMBERS = 1 << 17  # that one array may have
 CHARACTERS = 1 << 19  # of one message; a check that sends too much must not take the room of those after it
+NARROW = ("float16", "bfloat16")  # types that round by more than what is right may differ
 
 seed = int(os.environ.get("COURSE_GRADE_SEED", "0"))
 
@@ -36,7 +44,7 @@ def emit(name: str, compute: Callable[[], object]) -> None:
     {"name": "sum", "value": 2}
     """
     try:
-        text = json.dumps({"name": name, "value": plain(compute())})
+        text = json.dumps({"name": name, "value": plain(_computed(compute))})
         if len(text) > CHARACTERS:
             raise ValueError("the value is too large to be compared")
     except KeyboardInterrupt as error:
@@ -48,6 +56,7 @@ def emit(name: str, compute: Callable[[], object]) -> None:
 
 
 def _send(text: str) -> None:
+    _mend_streams()  # IPython flushes them first
     display({MIME: json.loads(text), "text/plain": text}, raw=True)
 
 
@@ -58,6 +67,122 @@ def _told(error: BaseException) -> str:
         return f"{type(error).__name__}: "
 
 
+# --- what a student's cells may have set -------------------------------------------------------------------------------------
+
+_streams: dict[str, object] = {}  # the kernel's own
+_shadows: dict[str, object] = {}  # globals that hide a builtin, put aside while a graded cell runs
+_afterwards = ExitStack()  # gives a student's settings back after a graded cell
+
+
+def watch() -> None:
+    """Keep this kernel working whatever a cell leaves behind; called once, before any cell.
+
+    A kernel flushes `sys.stdout` and `sys.stderr` after each cell, and never answers again when that fails.
+    """
+    kernel = get_ipython().kernel
+    for name in ("stdout", "stderr"):
+        _streams[name] = stream = getattr(sys, name)
+        stream.close = stream.flush  # nothing could be printed afterwards
+    execute = kernel.do_execute
+
+    @functools.wraps(execute)
+    async def watched(*arguments: object, **options: object) -> object:
+        try:
+            return await execute(*arguments, **options)
+        finally:
+            with suppress(BaseException):  # whatever is raised here would keep the kernel from answering
+                _afterwards.close()
+            _mend_streams()
+
+    kernel.do_execute = watched
+
+
+def _mend_streams() -> None:
+    """Put the kernel's own streams in the place of any that do not work."""
+    for name, own in _streams.items():
+        stream = getattr(sys, name, None)
+        if stream is not own:
+            try:
+                stream.write("")
+                stream.flush()
+            except BaseException:  # an interrupt too: it waits
+                setattr(sys, name, own)
+
+
+def usual() -> None:
+    """Give the rest of this cell the settings of a fresh kernel, and those of the student's back to the cells after it.
+
+    Random numbers start from `seed`. Globals that hide a builtin, such as ``list = [1, 2]``, are put aside.
+    """
+    for part in (_usual_python, _usual_numpy, _usual_torch):
+        with suppress(Exception):  # a student's code may have put anything in the place of a module
+            part()
+
+
+def _usual_python() -> None:
+    space = get_ipython().user_ns
+    _shadows.update({name: space.pop(name) for name in _hidden_builtins(space)})
+    _afterwards.callback(_shadows.clear)
+    _afterwards.callback(space.update, dict(_shadows))
+    random.seed(seed)
+    _afterwards.enter_context(warnings.catch_warnings())
+    warnings.resetwarnings()
+    warnings.simplefilter("ignore")
+
+
+def _usual_numpy() -> None:
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed % (1 << 32))
+        before = numpy.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
+        _afterwards.callback(numpy.seterr, **before)
+
+
+def _usual_torch() -> None:
+    if torch := sys.modules.get("torch"):
+        for get, put, value in (
+            (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+            (torch.get_default_device, torch.set_default_device, None),
+            (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, False),
+            (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+            (lambda: torch.is_autocast_enabled("cpu"), functools.partial(torch.set_autocast_enabled, "cpu"), False),
+        ):
+            before = get()
+            put(value)
+            if get() != before:
+                _afterwards.callback(put, before)
+        _afterwards.enter_context(torch.inference_mode(False))
+        _afterwards.enter_context(torch.enable_grad())
+        torch.manual_seed(seed)
+
+
+def _hidden_builtins(space: Mapping[str, object]) -> list[str]:
+    """Names of builtin functions and types for which there is a global that cannot be called."""
+    return [name for name in vars(builtins) if name[0] != "_" and name in space and not callable(space[name])]
+
+
+@contextmanager
+def _students_names() -> Iterator[None]:
+    """Names that were put aside are back, for the functions that a student wrote with them."""
+    space = get_ipython().user_ns if _shadows else {}
+    space.update(_shadows)
+    try:
+        yield
+    finally:
+        for name in _shadows:
+            space.pop(name, None)
+
+
+def _computed(compute: Callable[[], object]) -> object:
+    """What a check gives with the student's own globals, or else with the builtins that some of these hide."""
+    try:
+        with _students_names():
+            return compute()
+    except TypeError:
+        if not _shadows:
+            raise
+    return compute()
+
+
 # --- one form for each value, whatever its kind ------------------------------------------------------------------------------
 
 
@@ -65,8 +190,9 @@ def plain(value: object) -> object:
     """A value as JSON: the same number has the same form, whether Python, NumPy, torch or pandas holds it.
 
     Numbers are JSON's own, where it has them: ``{"number": "nan"}`` and ``{"number": "0x1…"}`` stand for others, and
-    ``{"complex": [1, 2]}``. A tensor or an array of one dimension or more is ``{"shape": …, "dtype": …, "values": […]}``,
-    a table ``{"columns": […], "table": …}``, a set ``{"set": […]}``. Every other sequence is a list, and a dataclass is a dict.
+    ``{"complex": [1, 2]}``. A tensor or an array of one dimension or more is ``{"shape": …, "dtype": …, "values": […]}``, and
+    so is a number in 16 bits, which is rounded by more. A table is ``{"columns": […], "table": …}``, a set ``{"set": […]}``.
+    Every other sequence is a list, and a dataclass is a dict.
 
     Raises:
         TypeError: it can hold no value of these kinds.
@@ -101,8 +227,11 @@ def _number(value: numbers.Number) -> object:
         value = int(value)
         return value if abs(value) < 1 << 63 else {"number": hex(value)}
     if isinstance(value, (numbers.Real, Decimal)):
+        kind = type(value).__name__
         value = float(value)
-        return value if math.isfinite(value) else {"number": str(value)}
+        if not math.isfinite(value):
+            return {"number": str(value)}
+        return {"shape": [], "dtype": kind, "values": [value]} if kind in NARROW else value
     return {"complex": [_number(value.real), _number(value.imag)]}
 
 
@@ -136,12 +265,15 @@ def _array(array: object, kind: str | None = None) -> object:
     if array.dtype.kind not in "biufc":
         return plain(array.tolist())  # strings, or whatever objects
     values = [_number(item) for item in array.reshape(-1).tolist()]
-    return {"shape": list(array.shape), "dtype": kind or str(array.dtype), "values": values} if array.ndim else values[0]
+    kind = kind or str(array.dtype)
+    if not array.ndim and not (kind in NARROW and isinstance(values[0], float)):
+        return values[0]
+    return {"shape": list(array.shape), "dtype": kind, "values": values}
 
 
 def _key(key: object) -> str:
     """The name of a dict's entry in JSON: 1, 1.0 and ``np.int64(1)`` are one key."""
-    key = plain(key)
-    if isinstance(key, float):
+    key = float(key) if type(key).__name__ in NARROW else plain(key)
+    if isinstance(key, float) and math.isfinite(key):
         key = int(key) if key.is_integer() else float(f"{key:.6g}")  # as much as a float32 holds
     return key if isinstance(key, str) else json.dumps(key)

@@ -11,6 +11,7 @@ import nbformat
 from nbformat import NotebookNode
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
+ROUNDING = {"float16": 2**-10, "bfloat16": 2**-7}  # of types that round by more than that
 ANOTHER, TWICE = "another value", "sent twice"
 NUMBER = re.compile(r"nan|-?inf|-?0x[0-9a-f]+")
 DTYPE = re.compile(r"(b?float|u?int|complex|bool)\d{0,3}")
@@ -20,7 +21,8 @@ def same(expected: object, got: object) -> bool:
     """Whether two emitted values (`probe.plain`) agree: structure and shapes exactly, numbers closely.
 
     Numbers are the same whatever holds them, a list, an array or a tensor. Two arrays are of the same kind as well: whole
-    numbers, other real ones, complex ones or truth values.
+    numbers, other real ones, complex ones or truth values; but an array of whole numbers may stand for real ones. Numbers of
+    16 bits agree as closely as these can be.
 
     >>> same([1, {"a": 0.5}], [1.0, {"a": 0.50001}]), same(1, True), same(float("nan"), float("nan"))
     (True, False, True)
@@ -36,27 +38,38 @@ def difference(expected: object, got: object) -> str:
     >>> difference({"shape": [3], "dtype": "int64", "values": [1, 2, 3]}, {"shape": [1], "dtype": "int64", "values": [6]})
     'shape (1,), expected (3,)'
     """
+    if got is None and expected is not None:
+        return "returned None: is there a `return`?"
+    return _difference(expected, got, RELATIVE)
+
+
+def _difference(expected: object, got: object, relative: float) -> str:
     if _is_table(expected) and _is_table(got):
-        return difference(expected["columns"], got["columns"]) or difference(expected["table"], got["table"])
+        return _difference(expected["columns"], got["columns"], relative) or _difference(
+            expected["table"], got["table"], relative
+        )
     expected, got = (value["table"] if _is_table(value) else value for value in (expected, got))
-    if form := _other_form(expected, got):
+    if form := _other_shape(expected, got):
         return form
-    expected, got = _read(expected), _read(got)
+    relative = max(relative, _rounding(expected), _rounding(got))
+    value = _other_value(_read(expected), _read(got), relative)
+    return _other_kind(expected, got, same=not value) or value
+
+
+def _other_value(expected: object, got: object, relative: float) -> str:
     wanted, found = _what(expected), _what(got)
-    if wanted == "None" or found == "None":
-        return "" if wanted == found else ANOTHER if wanted == "None" else "returned None: is there a `return`?"
     if wanted != found:
-        return f"{found}, expected {wanted}"
+        return ANOTHER if wanted == "None" else f"{found}, expected {wanted}"
     if wanted == "a number":
-        return _other_number(expected, got)
+        return _other_number(expected, got, relative)
     if wanted in ("a list", "a set"):
         if len(expected) != len(got):
             return f"{wanted} of {len(got)}, expected {len(expected)}"
-        return _most_telling(difference(*pair) for pair in zip(expected, got, strict=True))
+        return _most_telling(_difference(*pair, relative) for pair in zip(expected, got, strict=True))
     if wanted == "a dict":
         if expected.keys() != got.keys():
             return "a dict with other keys"
-        return _most_telling(difference(expected[key], got[key]) for key in expected)
+        return _most_telling(_difference(expected[key], got[key], relative) for key in expected)
     return "" if expected == got else ANOTHER
 
 
@@ -65,14 +78,14 @@ def _most_telling(differences: Iterable[str]) -> str:
     return next((said for said in found if said != ANOTHER), ANOTHER) if found else ""
 
 
-def _other_number(expected: complex, got: complex) -> str:
+def _other_number(expected: complex, got: complex, relative: float) -> str:
     if expected == got:
         return ""
     try:
         expected, got = complex(expected), complex(got)
     except OverflowError:
         return ANOTHER
-    if cmath.isclose(expected, got, rel_tol=RELATIVE, abs_tol=ABSOLUTE) or (cmath.isnan(expected) and cmath.isnan(got)):
+    if cmath.isclose(expected, got, rel_tol=relative, abs_tol=ABSOLUTE) or (cmath.isnan(expected) and cmath.isnan(got)):
         return ""
     if not cmath.isfinite(got) and cmath.isfinite(expected):
         return f"{'nan' if cmath.isnan(got) else 'inf'}, where a number was expected"
@@ -94,20 +107,26 @@ def _is_array(value: object) -> bool:
     return sizes and isinstance(value["dtype"], str) and isinstance(values, list) and math.prod(shape) == len(values)
 
 
-def _other_form(expected: object, got: object) -> str:
-    """What is other about an array's shape or kind, or about that of a list or number in its place."""
-    arrays = _is_array(expected), _is_array(got)
-    if not any(arrays):
+def _other_shape(expected: object, got: object) -> str:
+    """What is other about an array's shape, or about that of a list or number in its place."""
+    if not (_is_array(expected) or _is_array(got)):
         return ""
     wanted, found = _shape(expected), _shape(got)
-    if wanted is not None and found is not None and wanted != found:
-        if not found:
-            return f"a number, expected shape {wanted}"
-        return f"shape {found}, expected {wanted or 'a number'}"
-    if all(arrays):
-        (wanted, kind), (found, other) = map(_dtype, (expected, got))
-        return f"dtype {found}, expected {wanted}" if kind != other else ""
-    return ""
+    if wanted is None or found is None or wanted == found:
+        return ""
+    return f"shape {found}, expected {wanted or 'a number'}" if found else f"a number, expected shape {wanted}"
+
+
+def _other_kind(expected: object, got: object, same: bool) -> str:
+    """What is other about an array's kind. Whole numbers for the ``same`` real ones are right, as in a list."""
+    if not (_is_array(expected) and _is_array(got)):
+        return ""
+    (wanted, kind), (found, other) = map(_dtype, (expected, got))
+    return "" if kind == other or (same and (kind, other) == ("float", "int")) else f"dtype {found}, expected {wanted}"
+
+
+def _rounding(value: object) -> float:
+    return ROUNDING.get(value["dtype"], 0.0) if _is_array(value) else 0.0
 
 
 def _shape(value: object) -> tuple[int, ...] | None:
@@ -179,7 +198,7 @@ def checks(emitted: list) -> dict[str, dict]:
     return found
 
 
-def score(expected: dict[str, dict], emitted: list, points: float, secret: str) -> tuple[float, list[str]]:
+def score(expected: dict[str, dict], emitted: list, points: float, secret: str, end: str = "") -> tuple[float, list[str]]:
     """Points and a line per check.
 
     Args:
@@ -187,17 +206,18 @@ def score(expected: dict[str, dict], emitted: list, points: float, secret: str) 
         emitted: what the student's kernel sent in the same cell.
         points: of the cell, the same for each check.
         secret: hidden tests; a message that quotes a line of them is not shown.
+        end: why the cell did not come to its end, if so.
     """
     got = checks(emitted)
-    wrong = {name: said for name, wanted in expected.items() if (said := _reason(wanted, got.get(name), secret))}
+    wrong = {name: said for name, wanted in expected.items() if (said := _reason(wanted, got.get(name), secret, end))}
     lines = [f"✗ {name}: {wrong[name]}" if name in wrong else f"✓ {name}" for name in expected]
     return round(points * (len(expected) - len(wrong)) / len(expected), 4), lines
 
 
-def _reason(wanted: dict, found: dict | None, secret: str) -> str:
+def _reason(wanted: dict, found: dict | None, secret: str, end: str) -> str:
     """Why a check gives no point; nothing when it does."""
     if found is None:
-        return "not reached"
+        return f"not reached: {end}" if end else "not reached"
     if "error" in found:
         return _error(found["error"], secret)
     try:
@@ -216,6 +236,8 @@ def _error(error: object, secret: str) -> str:
         return "not answered yet"
     if name == "KeyboardInterrupt":
         return "stopped: it takes too long"
+    if name == "StdinNotImplementedError":
+        return "`input()` cannot be answered while grading"
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         return "an error"
     if any(len(line.strip()) > 12 and line.strip() in text for line in secret.splitlines()):

@@ -3,6 +3,7 @@
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 
 import dask
@@ -10,6 +11,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
 
+import homework
 from course_grade import job
 from course_grade.assignment import Assignment
 from course_grade.execute import SandboxExecute
@@ -19,7 +21,7 @@ from tests.homework import toy
 LIMITS = {"memory": 1 << 30, "processes": 64, "disk": 64 << 20}
 IGNORE = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 ALL = {"test-scale": "4", "test-total": "2"}
-STOPPED, STUBBORN, DIED = "(CellTimeoutError)", "could not be interrupted, and was left out", "the kernel died in"
+STOPPED, STUBBORN, DIED = "(stopped after 4 s)", "could not be interrupted, and was left out", "the kernel died in"
 
 # By name: source of a cell that a student added, and words of the note.
 ADDED = {
@@ -82,6 +84,23 @@ ADDED = {
     "forgets everything": ("%reset -f", ""),
     "installs": ("\n".join(f"!pip install nothing-{n}" for n in range(2)) + "\n%pip install nothing", ""),
     "downloads": ("!git clone https://example.org/x.git\n!curl -sS https://example.org\n!wget -nv https://example.org", ""),
+    "closes what it prints to": ("import sys\nsys.stdout.close()\nsys.stderr.close()\nsys.__stdout__.close()", ""),
+    "prints to nothing": ("import sys\nsys.stdout = sys.stderr = None", ""),
+    "prints to nowhere": ("import sys\ndel sys.stdout, sys.stderr", "an added cell (AttributeError)"),
+    "prints to a file that is closed": ("import sys\nwith open('log', 'w') as file:\n    sys.stderr = sys.stdout = file", ""),
+    "prints to a number": ("import sys\nsys.stderr = 7", ""),
+    "prints to both": (
+        "import sys\nclass Both:\n    def __init__(self, *to): self.to = to\n    def write(self, text):\n"
+        "        for each in self.to: each.write(text)\nsys.stdout = Both(sys.stdout, open('log', 'w'))",
+        "",
+    ),
+    "prints to what exits": (
+        "import sys\nclass Exits:\n    def write(self, text): sys.exit(text)\n    flush = write\nsys.stdout = Exits()",
+        "",
+    ),
+    "takes names of builtins": ("list = [1, 2]; range = (0, 1); max = 1; print = 4; zip = isinstance = float = 'a'", ""),
+    "sums up by hand": ("sum = 0\nfor n in [1, 2]:\n    sum += n", ""),
+    "makes warnings errors": ("import warnings\nwarnings.filterwarnings('error')", ""),
     "prints in four thousand pieces": ("for n in range(4000):\n    print(n, flush=True)", ""),
 }
 PRINTS = """
@@ -121,6 +140,29 @@ ANSWERED = {
         "4",
         "0",
         f"test-total {STUBBORN}",
+    ),
+    "swallows interrupts in a check": (
+        "import time\ndef scale(numbers, factor):\n    while True:\n        try: time.sleep(9)\n        except: 1",
+        toy.RIGHT_TOTAL,
+        "0",
+        "2",
+        f"test-scale {STUBBORN}",
+    ),
+    "asks in a check": ("def scale(numbers, factor):\n    return [factor * int(input())]", toy.RIGHT_TOTAL, "0", "2", ""),
+    "prints to nothing from a check": (
+        "import sys\ndef scale(numbers, factor):\n    sys.stdout = None\n    return [n * factor for n in numbers]",
+        "import sys\ndef total(numbers):\n    sys.stderr.close()\n    return sum(numbers)",
+        "4",
+        "2",
+        "",
+    ),
+    "uses its own names of builtins": (
+        "max, min = 10, [-10]\ndef scale(numbers, factor):\n    return [n * factor for n in numbers if min[0] < n < max]",
+        "def sum(numbers, start=0.0):\n    return sum(numbers[1:], start + numbers[0]) if numbers else start\n"
+        "def total(numbers):\n    return sum(numbers, 0.0)",
+        "4",
+        "2",
+        "",
     ),
     "loops in a check": ("def scale(numbers, factor):\n    while factor:\n        pass", toy.RIGHT_TOTAL, "0", "2", ""),
 }
@@ -173,6 +215,89 @@ def test_a_bad_answer_costs_its_own_points(graded, name):
     *_, scale, total, words = ANSWERED[name]
     assert points(notebook) == {"test-scale": scale, "test-total": total}
     assert words in "\n".join(notes)
+
+
+DRAWS = """### BEGIN HIDDEN TESTS
+import random
+import numpy as np
+import torch
+from course_grade.probe import emit
+hidden_draws = [random.random(), np.random.rand(2).tolist(), torch.rand(3)]
+emit("numbers of each generator", lambda: scale(hidden_draws, 1))
+def hidden_gradient():
+    x = torch.arange(3.0).requires_grad_()
+    return torch.autograd.grad(sum(scale(x, 2)), x)[0]
+emit("a gradient", hidden_gradient)
+emit("types", lambda: [str(torch.zeros(1).dtype), str(torch.zeros(1).device), torch.is_inference_mode_enabled()])
+emit("no number", lambda: scale([np.log(np.zeros(1))[0]], 1))
+### END HIDDEN TESTS
+"""
+SETS = {
+    "type": "import torch\ntorch.set_default_dtype(torch.float64)",
+    "gradients": "import torch\ntorch.set_grad_enabled(False)",
+    "inference": "import torch\nmode = torch.inference_mode()\nmode.__enter__()",
+    "device": "import torch\ntorch.set_default_device('meta')",
+    "seeds": "import random, torch\nimport numpy as np\nrandom.seed(1)\nnp.random.seed(2)\ntorch.manual_seed(3)",
+    "errors": "import warnings\nimport numpy as np\nnp.seterr(all='raise')\nwarnings.simplefilter('error')",
+}
+
+
+@pytest.fixture(scope="module")
+def drawing(bubblewrap):
+    """A plan whose hidden test leans on whatever is global."""
+    source = toy.source()
+    toy.cell(source, "given").source = "import numpy, torch"
+    toy.cell(source, "test-scale").source = DRAWS
+    settings = {"timeout": 300, "notebook_timeout": 900}
+    return job.solve(job.Plan(Assignment("toy", source, homework.released(deepcopy(source))), seed=5, settings=settings))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_a_cell_sets_changes_no_check_and_is_there_afterwards(drawing, name):
+    made = deepcopy(drawing.assignment.release)
+    toy.cell(made, "scale").source, toy.cell(made, "total").source = toy.RIGHT, toy.RIGHT_TOTAL
+    made.cells.insert(1, new_code_cell(SETS[name]))
+    made.cells.append(new_code_cell("import torch, numpy as np\nprint(torch.get_default_dtype(), np.geterr()['over'])"))
+    result = job.grade(drawing, nbformat.writes(made).encode())
+    notebook = nbformat.reads(result.notebook, as_version=4)
+    assert toy.cell(notebook, "test-scale").outputs[-1].data["text/plain"] == "4"
+    assert result.notes == ()
+    wanted = {"type": "torch.float64 warn\n", "errors": "torch.float32 raise\n"}.get(name, "torch.float32 warn\n")
+    assert next(cell for cell in notebook.cells if "geterr" in cell.source).outputs[0].text == wanted
+
+
+def test_feedback_and_notes_say_why_a_check_was_not_reached(graded):
+    for name, words in (
+        ("kills the kernel in a check", "the kernel died"),
+        ("swallows interrupts in a check", "stopped after 4 s"),
+    ):
+        text = toy.cell(graded[name][0], "test-scale").outputs[0].text
+        assert text.splitlines() == [f"✗ five numbers: not reached: {words}", f"✗ a factor below zero: not reached: {words}"]
+    text = toy.cell(graded["asks in a check"][0], "test-scale").outputs[0].text
+    assert "✗ five numbers: `input()` cannot be answered while grading" in text
+
+
+def test_a_test_that_ends_with_an_error_is_named(plan):
+    """As when a student's cell has broken what the test needs before its first check."""
+    made = toy.answered()
+    made.cells.insert(1, new_code_cell("import random\nrandom.Random = 7"))
+    result = job.grade(plan, nbformat.writes(made).encode())
+    assert "test-scale ended with an error (TypeError)" in result.notes
+    text = toy.cell(nbformat.reads(result.notebook, as_version=4), "test-scale").outputs[0].text
+    assert text.startswith("✗ five numbers: not reached: the test ended with an error (TypeError)\n")
+
+
+def test_a_given_cell_that_was_stopped_is_named(plan):
+    made = toy.answered()
+    made.cells.insert(0, new_code_cell("import time\nclass Slow(int):\n    def __pos__(self): time.sleep(99)\nslow = Slow()"))
+    source = toy.source()
+    toy.cell(source, "given").source = "+slow"
+    toy.cell(made, "given").source = "+slow"
+    assignment = Assignment("toy", source, homework.released(deepcopy(source)))
+    result = job.grade(
+        replace(plan, assignment=assignment, settings=plan.settings | {"timeout": 4}), nbformat.writes(made).encode()
+    )
+    assert "given (stopped after 4 s)" in "\n".join(result.notes)
 
 
 def test_feedback_says_that_time_was_up(graded):

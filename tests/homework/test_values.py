@@ -151,6 +151,8 @@ Pair = namedtuple("Pair", "x y")
         (torch.tensor([0.5, 1]), torch.tensor([0.5, 1], dtype=torch.bfloat16)),
         (torch.tensor([0.5, 1]), np.array([0.5, 1], dtype=np.float16)),
         (torch.zeros(0), []),
+        ({np.float16(0.5): 1}, {0.5: np.float16(1)}),
+        ([[0.1], [np.float16(0.3)]], np.array([[0.1], [0.3]])),
         (torch.zeros(2, 0), np.zeros((2, 0))),
         (torch.eye(3).T, np.asfortranarray(np.eye(3))),
         (pd.DataFrame({"a": [1.0], "b": [2.0]}), pd.DataFrame({"a": [1], "b": [2]})),
@@ -168,7 +170,14 @@ def test_the_same_value_in_other_clothes(mine, yours):
     ("wanted", "got", "words"),
     [
         (0.5, None, "returned None: is there a `return`?"),
-        ([1, 2], [1, None], "returned None: is there a `return`?"),
+        ([1, 2], [1, None], "None, expected a number"),
+        ({"a": [1.0]}, {"a": None}, "None, expected a list"),
+        (torch.ones(2), torch.tensor([1, 2]), "dtype int64, expected float32"),
+        (torch.ones(2), torch.tensor([True, True]), "dtype bool, expected float32"),
+        (torch.ones(2), torch.tensor([1, 1.05], dtype=torch.bfloat16), "another value"),
+        (2.0, np.float16(2.004), "another value"),
+        (2.0, np.float16("inf"), "inf, where a number was expected"),
+        (torch.ones(2), np.array([1, "inf"], dtype=np.float16), "inf, where a number was expected"),
         (torch.ones(2), None, "returned None: is there a `return`?"),
         (None, 3, "another value"),
         (0.5, math.nan, "nan, where a number was expected"),
@@ -205,6 +214,28 @@ def test_a_dict_of_another_class_is_a_dict():
     assert score.difference(NotebookNode(a=NotebookNode(b=1)), NotebookNode(a=NotebookNode(b=2))) == score.ANOTHER
 
 
+NARROW = [np.float16, lambda x: torch.tensor(x, dtype=torch.float16), lambda x: torch.tensor(x, dtype=torch.bfloat16)]
+
+
+@any_kind
+@given(st.floats(-6e4, 6e4), st.sampled_from(NARROW), st.sampled_from(REAL))
+def test_numbers_of_16_bits_are_right_within_their_rounding(number, narrow, wide):
+    assert said(wide(number), narrow(number)) == ""
+    assert said(wide(number), [narrow(number)][0] * 1.05 + 0.01 * math.copysign(1, number)) == score.ANOTHER
+    row = [number, 2 * number / 3]
+    assert said(np.array(row), [narrow(item) for item in row]) == ""
+    assert said(row, narrow(row)) == ""
+    assert said(row, narrow(row) * 1.05 + 0.01 * math.copysign(1, number)) == score.ANOTHER
+
+
+@any_kind
+@given(st.lists(st.integers(-1000, 1000), min_size=1, max_size=4), st.sampled_from([np.array, torch.tensor, list]))
+def test_whole_numbers_stand_for_the_same_real_ones(row, kind):
+    assert said(np.array(row, dtype=float), kind(row)) == ""
+    assert said(torch.tensor(row, dtype=torch.float32), kind(row)) == ""
+    assert said(np.array(row, dtype=float) + 1, kind(row)) != ""
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.sampled_from(["nan", "0x1", "float32", "?"]),
     lambda inner: (
@@ -231,6 +262,7 @@ def test_whatever_a_kernel_sends_is_compared_without_an_error(mine, yours):
         ("NotImplementedError: no kernel for int8", "NotImplementedError: no kernel for int8"),
         ("KeyboardInterrupt: ", "stopped: it takes too long"),
         ("sent twice", "sent twice"),
+        ("StdinNotImplementedError: raw_input was called", "`input()` cannot be answered while grading"),
         (
             "TypeError: 'NoneType' object is not subscriptable",
             "TypeError: 'NoneType' object is not subscriptable (is there a `return`?)",
