@@ -100,6 +100,8 @@ def grade(options: argparse.Namespace) -> list[str]:
         tell([f"not graded, since nobody's notebook: {shortened(nobodys)}"])
     if unknown := [student.shown for student in students if roster and not student.known]:
         tell([f"not on the roster, graded all the same: {', '.join(unknown)}"])
+    if several := [student.shown for student in students if student.several and not roster]:
+        tell([f"several notebooks, of which one counts: {shortened(several)}; if they are several students', give --roster"])
     tell(set_times(students, times, options.timestamps.name if options.timestamps and due else ""))
     sandbox.tidy()
     with open_book(options, assignment, config) as book:

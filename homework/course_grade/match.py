@@ -20,6 +20,8 @@ from course_grade.assignment import Assignment
 # What a line at the margin defines. Not Python's own parser: a cell may hold magics, or be broken.
 DEFINES = re.compile(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)", re.MULTILINE)
 ASSIGNS = re.compile(r"^([^\W\d]\w*(?:[ \t]*,[ \t]*\w+)*)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
+# Lines of which the block below runs at once, so that what it defines is there as at the margin.
+BLOCK = re.compile(r"(?:if|elif|else|try|except|finally|with|for|while)\b")
 
 
 @dataclass(eq=False)
@@ -99,9 +101,23 @@ def _wanted(stub: str) -> frozenset[str]:
 
 
 def _names(source: str) -> frozenset[str]:
-    """Names that code defines or assigns at the margin."""
-    assigned = [name.strip() for names in ASSIGNS.findall(source) for name in names.split(",")]
-    return frozenset([*DEFINES.findall(source), *assigned])
+    """Names that code defines or assigns, at the margin or in blocks such as those of `if` and `try`."""
+    found: list[str] = []
+    around: list[tuple[int, bool]] = []  # how far the lines around are indented, and whether what is below them runs at once
+    for line in source.splitlines():
+        code = line.lstrip(" \t")
+        if not code:
+            continue
+        indent = len(line) - len(code)
+        while around and around[-1][0] >= indent:
+            around.pop()
+        runs = around[-1][1] if around else indent == 0
+        if runs:
+            assigned = ASSIGNS.match(code)
+            found += DEFINES.findall(code)
+            found += [name.strip() for name in assigned[1].split(",")] if assigned else []
+        around.append((indent, runs and bool(BLOCK.match(code))))
+    return frozenset(found)
 
 
 class _Matching:
@@ -175,6 +191,10 @@ class _Matching:
         """Share of what an answer has to define that a cell defines."""
         return len(place.defined & self.defined[cell]) / len(place.defined) if place.defined else 0
 
+    def _at_margin(self, place: Place, cell: Cell) -> int:
+        """How much of what an answer has to define a cell defines at the margin, so certainly."""
+        return len(place.defined.intersection(DEFINES.findall(cell.source)))
+
     def _as_released(self, places: Iterable[Place]) -> None:
         """Cells that are as they were handed out, if their text occurs once in the release."""
         occurs = Counter(place.text for place in self.places)
@@ -211,7 +231,13 @@ class _Matching:
             ]
             if fitting:
                 order = {
-                    cell: (self._fits(place, cell), cell.cell_type == "code", self._between(place, cell), self.position[cell])
+                    cell: (
+                        self._fits(place, cell),
+                        self._at_margin(place, cell),
+                        cell.cell_type == "code",
+                        self._between(place, cell),
+                        self.position[cell],
+                    )
                     for cell in fitting
                 }
                 self.taken[place.number] = max(fitting, key=order.__getitem__)

@@ -116,6 +116,39 @@ def test_other_encodings(encoding):
     assert any("not saved as UTF-8" in note for note in notes) == (encoding == "cp949")
 
 
+@pytest.mark.parametrize("end", [b"\0", b"\0" * 5000, b" " * 5000, b"\r\n\0\0\n\0", b"\n\n\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_what_fills_up_the_end_of_a_file(end, encoding):
+    notes = assert_whole((json.dumps(TREE) + end.decode()).encode(encoding))
+    assert ("null characters at the end of the file were taken out" in notes) == end.endswith(b"\0")
+
+
+def printed(*outputs: dict) -> bytes:
+    """A right notebook, with outputs in a given cell, and code that looks like them."""
+    tree = deepcopy(TREE)
+    cell = next(cell for cell in tree["cells"] if cell["id"] == "given")
+    cell["outputs"] = list(outputs)
+    tree["cells"].append(
+        {"cell_type": "code", "metadata": {}, "outputs": [], "source": ['{"text": ["kept"]}\n', '"text": ["kept"]']}
+    )
+    return json.dumps(tree).encode()
+
+
+@pytest.mark.parametrize("line", ["7\n", 'a "text": [\n', "b\\\n", "], [\n", ""])
+def test_printed_lines_never_cost_points(line):
+    many = [line] * 110_000
+    html = {"output_type": "display_data", "metadata": {}, "data": {"text/html": many, "text/plain": many}}
+    for output in ({"output_type": "stream", "name": "stdout", "text": many}, html):
+        raw = printed(output)
+        assert "printed outputs have too many lines and are not shown" in assert_whole(raw)
+        assert intake.parse(raw)[-1].source == '{"text": ["kept"]}\n"text": ["kept"]'
+
+
+def test_too_many_outputs_are_refused_with_what_to_do():
+    with pytest.raises(intake.IntakeError, match="clear all outputs and hand in again"):
+        intake.parse(printed(*[{"output_type": "stream", "name": "stdout", "text": "x"}] * 60_000))
+
+
 def test_bytes_of_no_encoding():
     raw = json.dumps(TREE).encode().replace(b"# Toy", b"# Toy \xff\xfe\x81")
     assert any("not saved as UTF-8" in note for note in assert_whole(raw))

@@ -427,6 +427,167 @@ def test_links_are_not_followed(put, tmp_path):
             students[name].read()
 
 
+@pytest.mark.parametrize("inside", ["{}.ipynb", "{}/13_homework.ipynb", "deep/{}/hw.ipynb", "{}.zip"])
+@pytest.mark.parametrize("holder", ["class.zip", "hw13/", "hw13/section A/"])
+def test_a_class_beside_a_late_file(put, inside, holder):
+    """Without a class list."""
+    class_of = [f"student {number:02}" for number in range(25)]
+    ways = {inside.format(name): NOTEBOOK + b" " * number for number, name in enumerate(class_of)}
+    ways = {way: zip_of({"hw.ipynb": raw}) if way.endswith("zip") else raw for way, raw in ways.items()}
+    if holder.endswith("zip"):
+        put(holder, zip_of(ways))
+    else:
+        for way, content in ways.items():
+            put(holder + way, content)
+    put("late.ipynb")
+    students = found(put)
+    assert sorted(students) == ["late", *class_of]
+    assert all(student.read().strip() == NOTEBOOK and not student.several for student in students.values())
+
+
+def test_a_students_copy_of_the_course_is_not_a_class(put):
+    for number in range(12):
+        put(f"kim/course/notebooks/{number:02}.ipynb", OTHER)
+    put("kim/course/notebooks/13_homework.ipynb")
+    put("lee.ipynb")
+    students = found(put)
+    assert sorted(students) == ["kim", "lee"]
+    assert students["kim"].read() == NOTEBOOK
+    assert not students["kim"].several
+
+
+@pytest.mark.parametrize("names_in", [["ada", "bob"], ["ada", "bob", "cho"]])
+def test_what_may_be_several_students_is_told(put, names_in):
+    for name in names_in:
+        put(f"group/{name}.ipynb", NOTEBOOK + name.encode())
+    put("late.ipynb")
+    students = found(put)
+    assert students["group"].several
+    assert "--roster" in students["group"].notes[-1]
+    assert sorted(found(put, *names_in, "late")) == sorted([*names_in, "late"])
+    assert not any("--roster" in note for student in found(put, *names_in, "late").values() for note in student.notes)
+
+
+def test_students_stand_where_all_files_say(put):
+    put("Kim/hw.ipynb")
+    put("Kim/draft.ipynb", OTHER)
+    put("Park/report.docx", b"PK\x03\x04")
+    put("Lee/hw.zip", b"broken")
+    (put.folder / "Cho").mkdir()
+    put("roster.csv", b"student")
+    students = found(put)
+    assert sorted(students) == ["Cho", "Kim", "Lee", "Park"]
+    assert found.nobodys == ["roster.csv"]
+    for name, words in {"Cho": "empty folder", "Lee": "broken", "Park": "report.docx"}.items():
+        assert words in students[name].reason
+    assert students["Kim"].read() == NOTEBOOK
+    assert not any("hw.zip" in note for note in students["Kim"].notes)
+
+
+@pytest.mark.parametrize("holder", ["class.zip", "class/"])
+def test_a_broken_zip_is_told_to_its_student_only(put, holder):
+    ways = {"kim.ipynb": NOTEBOOK, "lee.zip": b"broken", "park/deep/hw.zip": zip_of({"a/hw.ipynb": NOTEBOOK})}
+    if holder.endswith("zip"):
+        put(holder, zip_of(ways))
+    else:
+        for way, content in ways.items():
+            put(holder + way, content)
+    students = found(put)
+    assert sorted(students) == ["kim", "lee", "park"]
+    assert "broken" in students["lee"].reason
+    assert students["kim"].read() == students["park"].read() == NOTEBOOK
+    assert not any("lee" in note for name in ("kim", "park") for note in students[name].notes)
+
+
+@pytest.mark.parametrize("way", ["{}_assignsubmission_file_/hw.ipynb", "{}_assignsubmission_file_hw.ipynb"])
+def test_two_students_of_one_name_in_moodle(put, way):
+    put(way.format("Kim_101"))
+    put(way.format("Kim_202"), OTHER)
+    put(way.format("Lee_303"))
+    students = found(put)
+    assert sorted(students) == ["Kim_101", "Kim_202", "Lee"]
+    assert (students["Kim_101"].read(), students["Kim_202"].read()) == (NOTEBOOK, OTHER)
+    assert "Moodle has 2 students of this name" in found(put, "Kim", "Lee")["Kim"].notes
+    assert found(put, "Kim", "Lee")["Lee"].notes == []
+
+
+def test_a_students_number_is_not_that_of_a_copy(put):
+    put("김민지(2026001).ipynb")
+    put("김민지(2026002).ipynb", OTHER)
+    students = found(put)
+    assert sorted(students) == ["김민지(2026001)", "김민지(2026002)"]
+    assert all(student.notes == [] for student in students.values())
+    listed = found(put, "김민지(2026001)", "김민지(2026002)")
+    assert (listed["김민지(2026001)"].read(), listed["김민지(2026002)"].read()) == (NOTEBOOK, OTHER)
+
+
+def test_words_of_a_name_in_another_order(put):
+    put("Minji Kim_7_assignsubmission_file_/hw.ipynb")
+    put("jun lee.ipynb")
+    students = found(put, "Kim, Minji", "Lee, Jun", "Park, Ara")
+    assert students["Kim, Minji"].read() == students["Lee, Jun"].read() == NOTEBOOK
+    put("Lee, Jun.ipynb", OTHER)
+    students = found(put, "Kim, Minji", "Lee, Jun")
+    assert students["Lee, Jun"].read() == OTHER
+
+
+ODD = [
+    "{}.ipynb.crdownload",
+    "{}.ipynb.part",
+    "{}.ipynb~",
+    "{}.ipynb.bak",
+    "{}.ipynb.webarchive",
+    "{}.ipnyb",
+    "{}.ipynb_",
+    "{}.ipynb.",
+]
+
+
+@pytest.mark.parametrize("way", [*ODD, "{}.txt"])
+@pytest.mark.parametrize("name", ["a", "kim min"])
+def test_what_holds_a_notebook_is_graded_whatever_it_is_called(put, way, name):
+    put(way.format(name))
+    put("bob.ipynb")
+    for students in (found(put), found(put, name, "bob")):
+        assert students[name].read() == NOTEBOOK
+        assert students[name].notes == [f"handed in as {way.format(name)}"]
+
+
+@pytest.mark.parametrize("way", [*ODD, "{}.rar", "{}.7z", "{}.alz", "{}.egg", "{}.tar.gz", "{}.ipynb.url", "{}.mhtml"])
+@pytest.mark.parametrize("name", ["a", "kim min"])
+def test_what_is_plainly_from_a_student_has_a_row(put, way, name):
+    put(way.format(name), b"\x00\x01 of another kind")
+    put("bob.ipynb")
+    for students in (found(put), found(put, name, "bob")):
+        assert way.format(name) in students[name].reason
+        assert found.nobodys == []
+
+
+def test_a_notebook_counts_before_what_an_editor_left_of_it(put):
+    put("kim.ipynb")
+    put("kim.ipynb~", NOTEBOOK + b" ")
+    put("kim.ipynb.bak", NOTEBOOK + b"  ")
+    assert found(put)["kim"].read() == NOTEBOOK
+
+
+def test_a_zip_that_is_called_a_notebook_is_read(put):
+    inside = zip_of({"kim/hw.ipynb": NOTEBOOK, "report.pdf": b"%PDF"})
+    put("kim.ipynb", inside)
+    put("class.zip", zip_of({"lee.ipynb": inside, "park.ipynb": NOTEBOOK}))
+    put("office.ipynb", zip_of({"word/document.xml": b"<"}))
+    put("broken.ipynb", inside[:-40])
+    put("bomb.ipynb", bomb())
+    students = found(put, "kim", "lee", "park", "office", "broken", "bomb")
+    assert all(students[name].read() == NOTEBOOK for name in ("kim", "lee", "park"))
+    assert students["kim"].notes == ["handed in as kim.ipynb/kim/hw.ipynb", "also handed in, not graded: kim.ipynb/report.pdf"]
+    for name in ("office", "broken"):
+        with pytest.raises(intake.IntakeError, match="a zip or an Office document"):
+            intake.parse(students[name].read())
+    with pytest.raises(intake.IntakeError, match="larger than 16 MB"):
+        students["bomb"].read()
+    assert found(put)["kim"].read() == NOTEBOOK
+
+
 def test_an_empty_folder_is_told(put):
     (put.folder / "Kim Minji_1_assignsubmission_file").mkdir()
     put("lee.ipynb")

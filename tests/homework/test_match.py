@@ -233,3 +233,40 @@ def test_a_helper_still_runs_before_an_answer_that_was_moved_with_it():
 def test_a_notebook_knows_its_homework():
     assert match.resemblance(HOMEWORK, intake.parse(nbformat.writes(filled(ANSWERS)).encode())) == 1
     assert match.resemblance(HOMEWORK, intake.parse(nbformat.writes(toy.answered()).encode())) < 0.1
+
+
+BLOCKS = (
+    "if True:\n    {}",
+    "try:\n    {}\nexcept ImportError:\n    raise",
+    "import contextlib\nwith contextlib.suppress(OSError):\n    if True:\n        {}",
+    "for _ in range(1):\n\t{}",
+    "if False:\n    pass\nelse:\n\n    # mine\n    {}",
+)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("stub_is_there", [True, False])
+def test_an_answer_in_a_block_arrives_without_metadata(block, stub_is_there):
+    margin = re.search(r"\n([ \t]*)\{\}", block)[1]
+    source = block.format(ANSWERS["mixup-data"].replace("\n", f"\n{margin}"))
+    notebook = filled(ANSWERS | {"mixup-data": source})
+    lose(notebook, range(len(notebook.cells)), names=True, ids=True)
+    if stub_is_there:
+        stub = next(cell for cell in HOMEWORK.release.cells if grade_id(cell) == "mixup-data")
+        place = next(number for number, cell in enumerate(notebook.cells) if cell.source == source)
+        notebook.cells.insert(place, deepcopy(stub))
+    assert_all_arrive(notebook, ANSWERS | {"mixup-data": source})
+
+
+def test_what_is_defined_at_the_margin_counts_before_what_stands_in_a_block():
+    notebook = filled(ANSWERS)
+    lose(notebook, range(len(notebook.cells)), names=True, ids=True)
+    name = re.search(r"def (\w+)", ANSWERS["mixup-data"])[1]
+    notebook.cells.append(new_code_cell(f"if False:\n    def {name}():\n        pass"))
+    assert_all_arrive(notebook, ANSWERS)
+
+
+def test_names_in_calls_functions_and_classes_are_not_those_of_a_cell():
+    source = "f(\n    a=1,\n)\ndef g():\n    b = 1\nclass C:\n    if True:\n        d = 1\n"
+    source += "if e:\n    h, i = 1, 2\n    def j():\n        k = 1\n"
+    assert match._names(source) == {"g", "C", "h", "i", "j"}
