@@ -48,7 +48,7 @@ def normalize(mean: Tensor, std: Tensor) -> BatchTransform:
             fit the batch's channels; integer images outside 0..255. On a GPU, where reading values back would stall it,
             those pixels become NaN instead, which `train.fit` reports with the epoch's loss.
     """
-    mean, std = torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(std, dtype=torch.float32)
+    mean, std = valid.floats(mean, "mean").float(), valid.floats(std, "std").float()
     if mean.shape != std.shape or mean.ndim != 1:
         raise ValueError(f"mean {tuple(mean.shape)} and std {tuple(std.shape)} must both be of shape (C,).")
     if not bool((mean.isfinite() & std.isfinite()).all()):

@@ -79,8 +79,9 @@ class Dataset:
 
     def __post_init__(self) -> None:
         splits = {"train": self.train, "val": self.val, "test": self.test}
+        shape = getattr(self.train.x, "shape", ())[1:]
         for label, split in splits.items():
-            checked = _checked_split(f"{self.name}, {label} split", split, len(self.classes), self.train.x.shape[1:])
+            checked = _checked_split(f"{self.name}, {label} split", split, len(self.classes), shape)
             object.__setattr__(self, label, checked)  # the way round "frozen" that `dataclasses` itself takes
         content = {label: _contents(split.x) for label, split in splits.items()}
         for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
@@ -120,7 +121,7 @@ def _checked_split(label: str, split: Split, num_classes: int, sample_shape: tor
         valid.tensors(x=x, y=y)
     except ValueError as error:
         raise DataError(f"{label}: {error}") from None
-    if len(x) == 0:
+    if not x.ndim or not y.ndim or len(x) == 0:
         raise DataError(f"{label} is empty: give every split at least one sample.")
     if len(x) != len(y):
         raise DataError(f"{label} has {len(x)} inputs and {len(y)} targets; it needs one target for each input.")
@@ -352,8 +353,9 @@ class TensorLoader:
         drop_last: bool = False,
     ) -> None:
         valid.tensors(x=x, y=y)
-        if len(x) == 0 or len(x) != len(y):
-            raise ValueError(f"TensorLoader needs as many targets as inputs and at least one: got {len(x)} and {len(y)}.")
+        inputs, count = (len(values) if values.ndim else 0 for values in (x, y))
+        if inputs == 0 or inputs != count:
+            raise ValueError(f"TensorLoader needs as many targets as inputs and at least one: got {inputs} and {count}.")
         if sampler is not None and not hasattr(sampler, "__len__"):
             raise ValueError("the sampler has no length: give a list of its positions, or a torch Sampler.")
         if shuffle and sampler is not None:

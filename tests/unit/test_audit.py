@@ -219,3 +219,47 @@ def test_soft_targets_have_no_classes():
 def test_bad_splits_are_refused(splits, message):
     with pytest.raises(ValueError, match=message):
         audit(**splits)
+
+
+@given(st.integers(0, 1000), st.floats(-3, 3), st.floats(0.01, 3), st.integers(1, 255), st.booleans())
+def test_rounded_copies_of_bytes_are_found(seed, mean, std, spread, mirrored):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, spread + 1, (20, 1, 8, 8), generator=generator) + torch.randint(
+        0, 256 - spread, (1,), generator=generator
+    )
+    copy = (x.to(torch.uint8).float() / 255 - mean) / std
+    report = audit(train=(x.to(torch.uint8), None), val=(copy.flip(-1) if mirrored else copy, None))
+    assert report.rows["val"]["in train"] == 20
+
+
+def test_equal_values_are_equal_whatever_their_type_is():
+    whole = torch.arange(24).view(6, 4) - 9
+    for kind in (torch.float32, torch.float64, torch.int16, torch.bfloat16):
+        assert audit(train=(whole, None), val=(whole.to(kind), None)).rows["val"]["in train"] == 6
+    large = torch.tensor([[2**53, 1], [2**53 + 1, 1]])
+    report = audit(train=(large, None), val=(large[:1].double(), None))
+    assert (report.rows["train"]["unique"], report.rows["train"]["in val"]) == (2, 1)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 1, 2, 2)])
+def test_all_not_a_numbers_are_one(shape):
+    x = torch.rand(shape)
+    x.view(3, -1)[:, 0] = torch.nan
+    assert audit(train=(x, None), val=(x.neg().abs().where(~x.isnan(), -x), None)).rows["val"]["in train"] == 3
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (torch.rand(3, 2), "split train is of type Tensor; give a pair"),
+        ([torch.rand(2, 2), torch.arange(2)], "split train holds something of type Tensor that is no batch"),
+        ((torch.rand(3, 2), None, None), "split train holds something of type Tensor"),
+        (3, "split train is of type int"),
+        ((torch.rand(3, 1, 0, 4), None), r"split train has samples of shape \(1, 0, 4\): there is no value"),
+        (([[0.0, 1.0]], None), "x of split train is of type list|holds something"),
+        ((torch.rand(3, 2), [0, 1, 1]), "y of split train is of type list"),
+    ],
+)
+def test_what_is_no_split_is_named(split, message):
+    with pytest.raises(ValueError, match=message):
+        audit(train=split)

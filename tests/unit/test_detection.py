@@ -505,3 +505,14 @@ def test_matching_refuses_what_is_no_overlap(bad):
 def test_hits_are_yes_or_no():
     with pytest.raises(ValueError, match="hits go from 0 to 2"):
         detection.precision_recall(torch.tensor([0, 2]), torch.rand(2), 3)
+
+
+def test_one_threshold_is_refused_in_words():
+    for threshold in (0.5, torch.tensor(0.5)):
+        with pytest.raises(ValueError, match=r"iou_thresholds are .*0\.5.*or one as \["):
+            detection.evaluate_detections([], [], iou_thresholds=threshold)
+
+
+def test_an_image_that_is_no_dictionary_is_named():
+    with pytest.raises(ValueError, match=r"predictions\[0\] is of type tuple; give a dict with boxes, labels, scores"):
+        detection.evaluate_detections([(ONE_BOX,)], [{"boxes": ONE_BOX, "labels": torch.tensor([0])}])

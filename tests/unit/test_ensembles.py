@@ -735,3 +735,8 @@ def test_a_class_that_is_ruled_out_has_probability_zero():
     assert (ensembles.average(logits)[:, 2] == 0).all()
     with pytest.raises(ValueError, match="not finite"):
         ensembles.average(torch.full((1, 1, 3), -torch.inf))
+
+
+@pytest.mark.parametrize("weights", [[2.0000000001, 1, 1], [3e39, 1e39, 1e39], [3e-50, 1e-50, 1e-50]])
+def test_weights_in_a_list_keep_their_digits_and_range(weights):
+    assert ensembles.vote(torch.tensor([[1], [0], [0]]), 2, weights).tolist() == [1]

@@ -1,6 +1,8 @@
 import functools
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -377,3 +379,45 @@ def test_no_loss_waits_for_a_gpu():
             [loss() for loss in losses]
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+def test_weights_of_a_list_keep_their_range():
+    assert list(imbalance.WeightedSampler([1e-50, 0.0], 2)) == [0, 0]
+    sampler = imbalance.WeightedSampler(pd.Series([0.0, 2.0], index=[5, 6]), 2)
+    assert list(sampler) == [1, 1]
+    assert imbalance.inverse_frequency(pd.Series([3, 1], index=["cat", "dog"])).tolist() == [0.5, 1.5]
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [1, 3],
+        lambda: np.array([1.0, 3.0]),
+        *(lambda kind=kind: torch.tensor([1, 3]).to(kind) for kind in (torch.uint8, torch.uint16, torch.uint32, torch.uint64)),
+        lambda: torch.tensor([1.0, 3.0], requires_grad=True),
+        lambda: made_in_inference_mode(torch.tensor([1.0, 3.0])),
+    ],
+)
+def test_class_weights_of_any_kind_are_taken(make, soft):
+    logits = torch.randn(4, 2, generator=generator(), requires_grad=True)
+    y = torch.tensor([0, 1, 1, 0])
+    y = made_in_inference_mode(torch.eye(2)[y]) if soft else y
+    found = imbalance.focal_loss(logits, y, 2.0, make())
+    found.backward()
+    assert torch.equal(found, imbalance.focal_loss(logits.detach(), y, 2.0, torch.tensor([1.0, 3.0])))
+    assert logits.grad.isfinite().all()
+
+
+def made_in_inference_mode(values):
+    with torch.inference_mode():
+        return values.clone()
+
+
+@pytest.mark.parametrize(("tau", "kind"), [(1e300, torch.float32), (-1e308, torch.float64), (1e6, torch.float16)])
+def test_a_strength_beyond_the_range_of_the_logits_is_refused(tau, kind):
+    logits = torch.zeros(1, 2, dtype=kind)
+    with pytest.raises(ValueError, match=rf"tau .*beyond the range of {kind}"):
+        imbalance.logit_adjustment(logits, [90000, 1], tau)
+    with pytest.raises(ValueError, match=rf"tau .*beyond the range of {kind}"):
+        imbalance.adjusted_loss([90000, 1], tau)(logits, torch.tensor([0]))

@@ -342,3 +342,10 @@ def test_one_class_alone_can_be_measured():
     assert metrics.accuracy(matrix) == 1
     assert metrics.specificity(matrix).tolist() == [0]
     assert metrics.confusion_matrix(torch.ones(3, dtype=torch.bool), torch.tensor([0, 1, 1]), 2).tolist() == [[0, 1], [0, 2]]
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64])
+def test_a_matrix_may_have_integers_of_any_kind(kind):
+    matrix = torch.tensor([[1, 0], [1, 1]])
+    for score in (metrics.accuracy, metrics.precision, metrics.recall, metrics.specificity, metrics.f1):
+        assert torch.equal(score(matrix.to(kind)), score(matrix))

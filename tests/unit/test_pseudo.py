@@ -182,3 +182,9 @@ def test_confident_takes_probabilities_of_every_precision(kind):
     assert torch.equal(kept.labels, p[kept.positions].argmax(1))
     assert len(pseudo.confident(p, 0).positions) == 200
     assert len(pseudo.confident(p[:0], 0.5).positions) == 0
+
+
+@pytest.mark.parametrize("unit", [5e-324, 1e-310, 1.0, 1e300])
+def test_the_ramp_rises_in_the_middle_whatever_its_unit(unit):
+    assert pseudo.ramp(unit, 0, 2 * unit, 1) == 0.5
+    assert pseudo.ramp(0, -1.5e308, 1.5e308, 1) == 0.5

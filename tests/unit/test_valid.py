@@ -3,9 +3,11 @@
 import fractions
 import inspect
 import math
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -480,3 +482,118 @@ def test_beside_infinite_weights_finite_ones_count_nothing():
             valid.ratios(torch.tensor(bad), 2, "one each", limit=True)
     with pytest.raises(ValueError, match="finite"):
         valid.ratios(weights, 4, "one each")
+
+
+NOT_TENSORS = {
+    "an array": (lambda values: values.numpy(), r"is of type ndarray; make a tensor of it with torch.from_numpy"),
+    "a list": (lambda values: values.tolist(), r"is of type list; make a tensor of it"),
+    "nothing": (lambda values: None, r"is of type NoneType"),
+    "a sparse tensor": (lambda values: values.to_sparse(), r"sparse tensor.*to_dense"),
+}
+TWO_BOXES, TWO_SURE, TWO_HITS = (
+    torch.tensor([[0.0, 0, 2, 2], [1, 1, 3, 3]]),
+    torch.tensor([0.9, 0.8]),
+    torch.tensor([True, False]),
+)
+TWO_IMAGES, TWO_LABELS, TWO_LOGITS = torch.rand(2, 1, 4, 4), torch.tensor([0, 1]), torch.tensor([[1.0, 0], [0, 1]])
+OF_TENSORS = {
+    "accuracy": (metrics.accuracy, [torch.eye(2, dtype=torch.int64)]),
+    "f1": (metrics.f1, [torch.eye(2, dtype=torch.int64)]),
+    "convert_boxes": (lambda boxes: detection.convert_boxes(boxes, "xyxy", "xywh"), [TWO_BOXES]),
+    "box_iou": (detection.box_iou, [TWO_BOXES, TWO_BOXES]),
+    "nms": (lambda boxes, scores: detection.nms(boxes, scores, 0.5), [TWO_BOXES, TWO_SURE]),
+    "match": (detection.match, [torch.rand(2, 2), TWO_SURE]),
+    "precision_recall": (lambda hits, scores: detection.precision_recall(hits, scores, 2), [TWO_HITS, TWO_SURE]),
+    "average_precision": (lambda hits, scores: detection.average_precision(hits, scores, 2), [TWO_HITS, TWO_SURE]),
+    "evaluate_detections": (
+        lambda boxes, scores: detection.evaluate_detections(
+            [{"boxes": boxes, "scores": scores, "labels": TWO_LABELS}], [{"boxes": TWO_BOXES, "labels": TWO_LABELS}]
+        ),
+        [TWO_BOXES, TWO_SURE],
+    ),
+    "normalize": (lambda x: augment.normalize([0.0], [1.0])(x, TWO_LABELS), [TWO_IMAGES]),
+    "random_crop": (lambda x: augment.random_crop(1)(x, TWO_LABELS), [TWO_IMAGES]),
+    "random_flip": (lambda x: augment.random_flip()(x, TWO_LABELS), [TWO_IMAGES]),
+    "mixup": (lambda x: mixing.mixup(1, 2)(x, TWO_LABELS), [TWO_IMAGES]),
+    "cutmix": (lambda x: mixing.cutmix(1, 2)(x, TWO_LABELS), [TWO_IMAGES]),
+    "max_mix": (lambda x: mixing.max_mix(2)(x, TWO_LABELS), [TWO_IMAGES]),
+    "mix_pairs": (lambda x, p, index: mixing.mix_pairs(x, p, index, 0.5), [TWO_IMAGES, TWO_LOGITS, TWO_LABELS]),
+    "paste_box": (lambda x, p, index: mixing.paste_box(x, p, index, (0, 1, 0, 1)), [TWO_IMAGES, TWO_LOGITS, TWO_LABELS]),
+    "disturb_value": (lambda y: noise.disturb_value(1)(TWO_IMAGES, y), [torch.rand(2)]),
+    "focal_loss": (lambda logits: imbalance.focal_loss(logits, TWO_LABELS, 2), [TWO_LOGITS]),
+    "logit_adjustment": (lambda logits: imbalance.logit_adjustment(logits, [1, 2]), [TWO_LOGITS]),
+    "adjusted_loss": (lambda logits: imbalance.adjusted_loss([1, 2])(logits, TWO_LABELS), [TWO_LOGITS]),
+    "average": (ensembles.average, [torch.rand(2, 3, 4)]),
+    "audit": (lambda x: audit.audit(train=(x, TWO_LABELS)), [TWO_IMAGES]),
+    "a split": (lambda x: data._checked_split("a", data.Split(x, torch.zeros(2)), 0, (1, 4, 4)), [TWO_IMAGES]),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_TENSORS)
+@pytest.mark.parametrize("name", OF_TENSORS)
+def test_what_is_no_tensor_is_named_with_its_cure(name, kind):
+    call, given = OF_TENSORS[name]
+    make, message = NOT_TENSORS[kind]
+    call(*given) if name != "a split" else None
+    for place in range(len(given)):
+        with pytest.raises(ValueError, match=message):
+            call(*(make(value) if place == at else value for at, value in enumerate(given)))
+
+
+@given(st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=5))
+def test_numbers_are_taken_by_value_with_all_their_digits(values):
+    columns = (
+        pd.Series(values, index=[f"class {k}" for k in range(len(values))]),
+        pd.Series(values, index=range(7, 7 + len(values))),
+    )
+    for given_as in (values, tuple(values), np.array(values), *columns, [torch.tensor(v, dtype=torch.float64) for v in values]):
+        assert valid.floats(given_as, "weights").tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({0: 3, 1: 4}, r"of type dict; give a list in the order"),
+        (Counter([0, 0, 1]), r"of type Counter; give a list in the order"),
+        ("12", "give a tensor or a list of numbers"),
+        (["1", "2"], "give a tensor or a list of numbers"),
+        ([[1], [1, 2]], "give a tensor or a list of numbers"),
+        ([10**400, 1], "give a tensor or a list of numbers"),
+        ([1j, 2], "give a tensor or a list of numbers"),
+        ({1, 2}, "give a tensor or a list of numbers"),
+    ],
+)
+def test_what_holds_no_numbers_in_order_is_refused(values, message):
+    for call in (imbalance.inverse_frequency, imbalance.adjusted_loss, lambda values: imbalance.WeightedSampler(values, 2)):
+        with pytest.raises(ValueError, match=message):
+            call(values)
+
+
+def test_numbers_beyond_int64_are_refused():
+    with pytest.raises(ValueError, match=r"num_classes has 64 bits; it must be below 2 \*\* 63"):
+        targets.as_probabilities(torch.tensor([0]), 2**63)
+    with pytest.raises(ValueError, match="bits; it must be below"):
+        smoothing.others_to_all(0.1, 10**400)
+    with pytest.raises(ValueError, match=f"labels go up to {2**63 + 5}; class indices lie below"):
+        valid.class_indices(torch.tensor([2**63 + 5, 1], dtype=torch.uint64))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 3), (3, 1), (2, 4), (0, 2), (2, 0)])
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "max_mix", "mix_pairs", "paste_box", "focal_loss", "adjusted_loss"])
+def test_unequal_numbers_of_inputs_and_targets_are_named(name, sizes, soft):
+    inputs, count = sizes
+    x, y = torch.rand(inputs, 1, 4, 4), torch.zeros(count, dtype=torch.int64)
+    p = torch.full((count, 2), 0.5)
+    index, logits = torch.zeros(inputs, dtype=torch.int64), torch.rand(inputs, 2)
+    call = {
+        "mixup": lambda y: mixing.mixup(1, 2)(x, y),
+        "cutmix": lambda y: mixing.cutmix(1, 2)(x, y),
+        "max_mix": lambda y: mixing.max_mix(2)(x, y),
+        "mix_pairs": lambda y: mixing.mix_pairs(x, p, index, 0.5),
+        "paste_box": lambda y: mixing.paste_box(x, p, index, (0, 1, 0, 1)),
+        "focal_loss": lambda y: imbalance.focal_loss(logits, y, 2),
+        "adjusted_loss": lambda y: imbalance.adjusted_loss([1, 2])(logits, y),
+    }[name]
+    with pytest.raises(ValueError, match=rf"are \({inputs}, .*and targets \({count},"):
+        call(p if soft else y)
