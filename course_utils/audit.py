@@ -175,7 +175,7 @@ def _of_rows(rows: Tensor) -> list[bytes]:
 def _doubles(values: Tensor) -> Tensor:
     """Values as float64, equal bytes for equal values: -0.0 is 0.0, and NaN is NaN whatever its sign bit."""
     values = values.double() + 0.0
-    return values.masked_fill(values.isnan(), torch.nan)
+    return values.masked_fill_(values.isnan(), torch.nan)
 
 
 def _of_images(values: Tensor, shape: torch.Size) -> list[bytes]:
@@ -185,7 +185,7 @@ def _of_images(values: Tensor, shape: torch.Size) -> list[bytes]:
     shares = ((values - low) / spread.where(stretched, 1)).nan_to_num().clamp(0, 1)
     # Values of uint8 images lie on this grid, half way between two of its steps, or at least 1/510 of a step from there. A
     # rounded copy of an image may fall on either side of a half, so the grid is shifted by half as much.
-    keys = _up_to_mirroring((shares * 255 + 0.5 + 1 / 1020).floor().to(torch.uint8).view(shape))
+    keys = _up_to_mirroring((shares * 255 + (0.5 + 1 / 1020)).floor().to(torch.uint8).view(shape))
     others = (~stretched).flatten().nonzero().flatten()
     for position, key in zip(others.tolist(), _up_to_mirroring(values.view(shape)[others]), strict=True):
         keys[position] = key

@@ -261,11 +261,11 @@ def yes_or_no(values: Tensor, name: str, words: str) -> Tensor:
     return values.bool()
 
 
-def ratios(weights: Tensor, count: int | None, rule: str, *, limit: bool = False) -> Tensor:
+def ratios(weights: Tensor | Iterable[float], count: int | None, rule: str, *, limit: bool = False) -> Tensor:
     """Weights of which only the ratios count, as float64: as they are, or divided by the largest where sums would overflow.
 
     Args:
-        weights: one-dimensional, at least 0, not all 0, finite.
+        weights: one-dimensional, at least 0, not all 0, finite; a tensor, a list, or what else `floats` takes.
         count: how many there must be; any number when ``None``.
         rule: what is wanted, for the message.
         limit: take infinite weights too; beside them finite ones count nothing, as they do in the limit of large weights.

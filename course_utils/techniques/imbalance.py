@@ -179,14 +179,15 @@ def focal_loss(logits: Tensor, y: Tensor, gamma: float, weight: Tensor | None = 
             is weighed by its own ``p``.
         gamma: finite, at least 0. At 0 this is ``F.cross_entropy(logits, y, weight)``; above it, samples that are right count
             less.
-        weight: of each class, ``(K,)``, as in ``F.cross_entropy``: numbers of any kind, finite and at least 0.
+        weight: of each class, ``(K,)``, as in ``F.cross_entropy``: numbers of any kind, finite and at least 0. With class
+            indices no gradient goes to them, since torch has none.
 
     Returns:
         Scalar, float32 or wider. As in torch, the mean over class indices divides by the sum of the samples' weights.
 
     Raises:
-        ValueError: ``gamma`` is below 0; logits or weights of another shape; targets as in `targets.as_probabilities`. Values
-            of weights are checked on a CPU only.
+        ValueError: ``gamma`` is below 0; logits or weights of another shape; unequal numbers of logits and targets; targets as
+            in `targets.as_probabilities`. Values of weights are checked on a CPU only.
     """
     gamma = valid.number(gamma, "gamma", "it must be finite and at least 0", 0)
     logits = _wide(logits)
@@ -219,7 +220,8 @@ def logit_adjustment(logits: Tensor, counts: Tensor, tau: float = 1.0) -> Tensor
         ``(B, K)``, of the logits' type; float32 for integers.
 
     Raises:
-        ValueError: a class has no sample, there are not ``K`` counts, or ``tau`` is not finite.
+        ValueError: a class has no sample, there are not ``K`` counts, ``tau`` is not finite, or ``tau * log(n / N)`` is beyond
+            the range of the logits' type.
     """
     valid.tensors(logits=logits)
     logits = logits if logits.is_floating_point() else logits.float()
@@ -240,8 +242,8 @@ def adjusted_loss(counts: Tensor, tau: float = 1.0) -> Callable[[Tensor, Tensor]
         At test time nothing is added.
 
     Raises:
-        ValueError: a class has no sample, or ``tau`` is not finite; when called, there are not ``K`` counts, or targets as in
-            `targets.as_probabilities`.
+        ValueError: a class has no sample, or ``tau`` is not finite; when called, there are not ``K`` counts, unequal numbers of
+            logits and targets, a ``tau`` as in `logit_adjustment`, or targets as in `targets.as_probabilities`.
     """
     adjustment = _adjustment(counts, _strength(tau))
 

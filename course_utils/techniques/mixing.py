@@ -34,7 +34,8 @@ def mixup(alpha: float, num_classes: int) -> BatchTransform:
         are neighbours in the batch).
 
     Raises:
-        ValueError: ``alpha`` is not above 0, ``num_classes`` is below 2; integer images; targets as in `as_probabilities`.
+        ValueError: ``alpha`` is not above 0, ``num_classes`` is below 2; integer images; unequal numbers of images and
+            targets; targets as in `as_probabilities`.
     """
     draw_lam, num_classes = _beta(alpha), _classes(num_classes)
 
@@ -139,7 +140,8 @@ def max_mix(num_classes: int) -> BatchTransform:
         Transform as `mixup`. A sample that is its own partner stays as it is.
 
     Raises:
-        ValueError: ``num_classes`` is below 2; integer images; targets as in `as_probabilities`.
+        ValueError: ``num_classes`` is below 2; integer images; unequal numbers of images and targets; targets as in
+            `as_probabilities`.
     """
     num_classes = _classes(num_classes)
 
