@@ -45,7 +45,8 @@ def test_an_inbox_that_is_missing(course, refused):
 
 
 def test_an_inbox_that_is_empty(course, refused):
-    (course.inbox / "ada.ipynb").rename(course.inbox / "ada.txt")
+    (course.inbox / "ada.ipynb").unlink()
+    (course.inbox / "notes.txt").write_text("nothing here")
     assert f"{course.inbox} holds no <student>.ipynb" in refused()
 
 
@@ -201,6 +202,7 @@ NAMES = [
 ]
 ABSENT = ["박지호", "nobody"]
 NOT_LISTED = "this name is not on the roster"
+NO_TIME = "no time in times.csv, so lateness is not known"
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +237,7 @@ def spreadsheet(name: str) -> str:
 def test_a_name_of_any_kind(class_run, name):
     row = class_run.table.loc[spreadsheet(name)]
     assert row["total"] == "6"
-    assert row["notes"] == (NOT_LISTED if name in NAMES[:2] else "")
+    assert row["notes"] == (f"{NOT_LISTED}; {NO_TIME}" if name in NAMES[:2] else NO_TIME)
     assert (class_run.out / "feedback" / kept(name) / "toy" / "toy.html").is_file()
 
 
@@ -295,3 +297,15 @@ def test_the_command_is_installed(tmp_path):
     assert done.returncode == 2
     assert "nowhere is no folder" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_several_notebooks_without_a_roster_are_told(course):
+    """On the terminal and in the row, since they may be several students'."""
+    (course.inbox / "group").mkdir()
+    hand_in(course, "group/bob", toy.answered(toy.WRONG))
+    hand_in(course, "group/cho", toy.answered())
+    hand_in(course, "late", toy.answered())
+    done = course.grade("--jobs", "1")
+    assert "several notebooks, of which one counts: group; if they are several students', give --roster" in done.stderr
+    assert "--roster" in course.table.loc["group", "notes"]
+    assert course.table.loc["late", "notes"] == ""
