@@ -126,6 +126,8 @@ def _read(name: str, split: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tens
         raise ValueError(f"split {name} is empty: give every split at least one sample.")
     if x.numel() == 0:
         raise ValueError(f"split {name} has samples of shape {tuple(x.shape[1:])}: there is no value to look at.")
+    if y is not None and y.ndim == 0:
+        raise ValueError(f"split {name} has one target without a dimension; it needs one for each input, (N,).")
     if y is not None and len(y) != len(x):
         raise ValueError(f"split {name} has {len(x)} inputs and {len(y)} targets; it needs one target for each input.")
     labels = valid.class_indices(y.cpu()) if y is not None and y.ndim == 1 and not y.is_floating_point() else None

@@ -188,8 +188,9 @@ def match(iou: Tensor, scores: Tensor, iou_threshold: float = 0.5) -> Tensor:
     [-1, 0]
     """
     valid.tensors(iou=iou)
-    if iou.ndim != 2:
-        raise ValueError(f"iou has shape {tuple(iou.shape)}; it must be (detections, ground truths).")
+    if iou.ndim != 2 or iou.is_complex():
+        raise ValueError(f"iou is {iou.dtype} of shape {tuple(iou.shape)}; it must be (detections, ground truths).")
+    iou = iou if iou.is_floating_point() else iou.double()
     if not bool(((iou >= 0) & (iou <= 1)).all()):
         raise ValueError("an IoU is not in 0..1: match needs the overlaps that box_iou gives.")
     _need_scores(scores, len(iou))
@@ -489,6 +490,8 @@ def _need_boxes(boxes: Tensor) -> None:
 
 def _need_scores(scores: Tensor, count: int) -> None:
     valid.tensors(scores=scores)
+    if scores.is_complex():
+        raise ValueError(f"scores are {scores.dtype}; they must be real numbers, which have an order.")
     if scores.shape != (count,):
         raise ValueError(f"scores have shape {tuple(scores.shape)}; there are {count} detections, so it must be ({count},).")
     if bool(scores.isnan().any()):

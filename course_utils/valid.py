@@ -45,6 +45,7 @@ def class_indices(
     """
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex() or labels.ndim != _dimensions(shape):
         raise ValueError(f"{what} are {_found(labels)}; use class indices, integers of shape {shape}.{hint and ' ' + hint}")
+    tensors(**{what: labels})
     unsigned = labels.dtype == torch.uint64
     labels = savable(labels.long())
     if unsigned and labels.device.type == "cpu" and bool((labels < 0).any()):
@@ -232,6 +233,7 @@ def float_rows(values: Tensor, name: str) -> None:
     """
     if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim != 2 or values.shape[1] < 2:
         raise ValueError(f"{name} are {_found(values)}; use floats (N, K) of at least two classes.")
+    tensors(**{name: values})
 
 
 def scores(values: Tensor, name: str, hint: str = "") -> Tensor:

@@ -597,3 +597,21 @@ def test_unequal_numbers_of_inputs_and_targets_are_named(name, sizes, soft):
     }[name]
     with pytest.raises(ValueError, match=rf"are \({inputs}, .*and targets \({count},"):
         call(p if soft else y)
+
+
+def test_sparse_labels_and_probabilities_are_named():
+    labels = torch.tensor([0, 1, 1]).to_sparse()
+    for call in (lambda: valid.class_indices(labels), lambda: targets.as_probabilities(labels, 2)):
+        with pytest.raises(ValueError, match=r"sparse tensor.*to_dense"):
+            call()
+    with pytest.raises(ValueError, match=r"probabilities is a sparse tensor"):
+        valid.probabilities(torch.eye(2).to_sparse())
+
+
+def test_overlaps_and_scores_may_be_integers_but_not_complex():
+    for kind in (torch.bool, torch.uint16, torch.uint64):
+        assert detection.match(torch.eye(2).to(kind), TWO_SURE).tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"iou is torch\.complex64"):
+        detection.match(torch.eye(2, dtype=torch.complex64), TWO_SURE)
+    with pytest.raises(ValueError, match=r"scores are torch\.complex64"):
+        detection.nms(TWO_BOXES, TWO_SURE.to(torch.complex64), 0.5)
