@@ -4,6 +4,7 @@ Nothing here knows a right answer, so nothing here has to be protected: whoever 
 It needs nothing but IPython, since the sandbox shows a kernel this one file of the package.
 """
 
+import asyncio
 import builtins
 import functools
 import json
@@ -77,7 +78,8 @@ _afterwards = ExitStack()  # gives a student's settings back after a graded cell
 def watch() -> None:
     """Keep this kernel working whatever a cell leaves behind; called once, before any cell.
 
-    A kernel flushes `sys.stdout` and `sys.stderr` after each cell, and never answers again when that fails.
+    A kernel flushes `sys.stdout` and `sys.stderr` after each cell, and never answers again when that fails. Nor does it while
+    a task that a cell has left to the event loop computes or sleeps: such tasks end with their cell.
     """
     kernel = get_ipython().kernel
     for name in ("stdout", "stderr"):
@@ -90,11 +92,19 @@ def watch() -> None:
         try:
             return await execute(*arguments, **options)
         finally:
-            with suppress(BaseException):  # whatever is raised here would keep the kernel from answering
-                _afterwards.close()
-            _mend_streams()
+            for part in (_afterwards.close, _cancel_tasks, _mend_streams):
+                with suppress(BaseException):  # whatever is raised here would keep the kernel from answering
+                    part()
 
     kernel.do_execute = watched
+
+
+def _cancel_tasks() -> None:
+    space = get_ipython().user_global_ns
+    for task in asyncio.all_tasks():
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        if frame is not None and frame.f_globals is space:
+            task.cancel()
 
 
 def _mend_streams() -> None:

@@ -100,6 +100,15 @@ ADDED = {
     ),
     "takes names of builtins": ("list = [1, 2]; range = (0, 1); max = 1; print = 4; zip = isinstance = float = 'a'", ""),
     "sums up by hand": ("sum = 0\nfor n in [1, 2]:\n    sum += n", ""),
+    "leaves a task that blocks": (
+        "import asyncio, time\nasync def blocks():\n    time.sleep(9999)\ntask = asyncio.ensure_future(blocks())",
+        "",
+    ),
+    "leaves tasks that block later": (
+        "import asyncio, time\nasync def blocks():\n    await asyncio.sleep(0.001)\n    while True: pass\n"
+        "tasks = [asyncio.create_task(blocks()), asyncio.gather(blocks(), blocks())]",
+        "",
+    ),
     "makes warnings errors": ("import warnings\nwarnings.filterwarnings('error')", ""),
     "prints in four thousand pieces": ("for n in range(4000):\n    print(n, flush=True)", ""),
 }
