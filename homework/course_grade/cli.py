@@ -102,7 +102,7 @@ def grade(options: argparse.Namespace) -> list[str]:
         tell([f"not on the roster, graded all the same: {', '.join(unknown)}"])
     if several := [student.shown for student in students if student.several and not roster]:
         tell([f"several notebooks, of which one counts: {shortened(several)}; if they are several students', give --roster"])
-    tell(set_times(students, times, options.timestamps.name if options.timestamps and due else ""))
+    tell(set_times(students, times))
     sandbox.tidy()
     with open_book(options, assignment, config) as book:
         book.prepare(due)
@@ -208,11 +208,10 @@ def is_homework(assignment: Assignment, content: bytes) -> bool:
         return False
 
 
-def set_times(students: list[Student], times: lists.Times, expected: str = "") -> list[str]:
+def set_times(students: list[Student], times: lists.Times) -> list[str]:
     """Note when students handed in; returns what is odd, in words.
 
-    A name is found in other spellings, and with its words in another order if that is one student's only. ``expected`` names
-    the file in which everybody who handed in should stand; empty if lateness does not matter.
+    A name is found in other spellings, and with its words in another order if that is one student's only.
     """
     rows = {}
     for student in students:
@@ -224,18 +223,18 @@ def set_times(students: list[Student], times: lists.Times, expected: str = "") -
     for words, folded in _single((names.turned(folded), folded) for folded in unknown).items():
         if words in turned:
             rows[folded] = turned[words]
-    told = set()
     for folded, student in rows.items():
         student.handed_in = times.moments.get(folded, student.handed_in)
         if folded in times.notes:
             student.notes.append(times.notes[folded])
-            told.add(id(student))
-    for student in students:
-        handed_in = student.file is not None or student.reason != inbox.NOTHING
-        if expected and handed_in and student.handed_in is None and id(student) not in told:
-            student.notes.append(f"no time in {expected}, so lateness is not known")
-    unknown = [times.shown[folded] for folded in unknown if folded not in rows]
-    return [f"times of students who are not found: {shortened(unknown)}"] if unknown else []
+    odd = []
+    if unknown := [times.shown[folded] for folded in unknown if folded not in rows]:
+        odd.append(f"times of students who are not found: {shortened(unknown)}")
+    timed = set(map(id, rows.values()))
+    without = [student.name for student in students if student.file is not None and id(student) not in timed]
+    if without and times.shown:
+        odd.append(f"no time, so lateness is not known: {shortened(without)}")
+    return odd
 
 
 def _single(pairs: Iterable[tuple[tuple[str, ...], T]]) -> dict[tuple[str, ...], T]:

@@ -323,7 +323,9 @@ def _choose(student: Student, fits: Callable[[bytes], bool]) -> None:
     """Of a student's files one counts: a notebook of this homework before another one, and the one that was changed last."""
     notebooks, others = [], []
     for file, note in student.files:
-        wanted = file.is_notebook or file.holds_notebook()
+        # A text beside the notebooks is nobody's, unless a class list or a folder says whose.
+        by_content = student.known or len(file.way) > 1 or not file.way[-1].lower().endswith(".txt")
+        wanted = file.is_notebook or (by_content and file.holds_notebook())
         (notebooks if wanted else others).append((file, note))
     if not notebooks or len(notebooks) > COPIES_LIMIT:
         if notebooks:
