@@ -164,9 +164,11 @@ def fit(
     and ``extra_loss`` are the same on every rank. A parameter must get a gradient in every step of the run or in none.
 
     Args:
-        model: called as ``model(x)``. A part that is in evaluation mode while the model itself is in training mode (a frozen
-            batch normalisation) stays so, also in later calls, until ``model.train()`` is called; a model that comes in
-            evaluation mode as a whole is trained as a whole. Weights and images get the layout of `precision.layout`.
+        model: called as ``model(x)``. In a model in training mode, frozen parts in evaluation mode stay so, also in later
+            calls, until ``model.train()`` is called: parts none of whose parameters requires a gradient, and batch
+            normalisations all of whose neighbours are in training mode. All else is trained, so also a body that was trained
+            before (and so comes in evaluation mode) under a new head. Weights and images get the layout of
+            `precision.layout`.
         train_loader: batches ``(x, y)`` with ``y`` class indices ``(B,)``, integers of any width or booleans, which arrive as
             int64; probabilities ``(B, K)``; or numbers shaped like the model's output. Floating point ``x`` and ``y`` are
             turned into the model's own type. Iterated once an epoch.
@@ -728,15 +730,30 @@ def _end(scheduler: object) -> int | None:
     return min((end for end in ends if end is not None), default=None)
 
 
-# Parts that were in evaluation mode when a model was first trained: afterwards all of it is.
+# Parts that were frozen when a model was first trained: afterwards all of it is in evaluation mode.
 _FROZEN: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def _frozen_parts(model: nn.Module) -> list[nn.Module]:
     """Parts that stay in evaluation mode: as the caller set them, or, in a model that `fit` has left so, as they were then."""
     if model.training:
-        _FROZEN[model] = [part for part in model.modules() if not part.training]
+        pairs = [(parent, part) for parent in model.modules() for part in parent.children()]
+        _FROZEN[model] = [module for pair in pairs if _is_frozen(*pair) for module in pair[1].modules()]
     return _FROZEN.get(model, [])
+
+
+def _is_frozen(parent: nn.Module, part: nn.Module) -> bool:
+    """Evaluation mode alone is no wish to freeze: `fit` has left so the body that a new head is put on."""
+    if part.training:
+        return False
+    weights = list(part.parameters())
+    if weights and not any(weight.requires_grad for weight in weights):
+        return True
+    norms = nn.modules.batchnorm._BatchNorm
+    layers = [
+        each.training for each in parent.children() if not isinstance(each, norms) and any(True for _ in each.parameters())
+    ]
+    return isinstance(part, norms) and bool(layers) and all(layers)
 
 
 def _need_finite(value: float, what: str) -> None:

@@ -313,7 +313,26 @@ def frozen_part():
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3), nn.BatchNorm1d(3))
 
 
-@pytest.mark.parametrize("frozen", [(1,), (0, 1), (1, 5)])
+def test_a_body_that_was_trained_before_is_trained_under_a_new_head():
+    """It comes in evaluation mode, as `fit` leaves models; to freeze it is another wish."""
+    for wrap in (lambda body: nn.Sequential(*body, nn.Linear(3, 3)), lambda body: nn.Sequential(body, nn.Linear(3, 3))):
+        body = frozen_part()
+        quiet_fit(body, loader(), epochs=1)
+        model = wrap(copy.deepcopy(body))
+        quiet_fit(model, loader(), epochs=1)
+        assert all(part.num_batches_tracked == 14 for part in model.modules() if isinstance(part, nn.BatchNorm1d))
+        model = wrap(copy.deepcopy(body).requires_grad_(False))
+        model[-1].requires_grad_()
+        modes = []
+        dropout = next(part for part in model.modules() if isinstance(part, nn.Dropout))
+        dropout.register_forward_hook(lambda module, *_, modes=modes: modes.append(module.training))
+        quiet_fit(model, loader(), epochs=1)
+        if isinstance(model[0], nn.Sequential):  # a body of its own: all of it is frozen, dropout too
+            assert not any(modes)
+        assert all(part.num_batches_tracked == 7 for part in model.modules() if isinstance(part, nn.BatchNorm1d))
+
+
+@pytest.mark.parametrize("frozen", [(1,), (1, 5)])
 def test_a_frozen_batch_normalisation_does_not_move(frozen):
     model = frozen_part().train()
     for part in frozen:
