@@ -297,7 +297,7 @@ def test_a_run_goes_on_in_another_layout_as_in_its_own(kind, other, tmp_path, mo
 )
 @pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
 def test_auto_does_not_choose_bf16_where_onednn_is_held_to_fewer_instructions(monkeypatch, name, held, units):
-    """It would emulate it: on a processor with AMX held to AVX2, ResNet-18 was 4 to 17 times slower than in float32."""
+    """It would emulate it: on a processor with AMX held to AVX2, ResNet-18 was 3 to 15 times slower than in float32."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "avx512_bf16": True}, raising=False)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     if held is not None:
