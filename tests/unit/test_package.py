@@ -29,6 +29,7 @@ FLOORS = [
     "precision",
     "checkpoint",
     "train",
+    "experiment",
     "plots",
     "check",
     "record",
