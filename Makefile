@@ -60,7 +60,7 @@ badges: $(READY)  ## rewrite what lessons share: badges, set-up cell, link to th
 	$(BIN)/python tools/badges.py
 
 release: $(READY)  ## make the students' homework from the instructor's
-	$(BIN)/python tools/homework.py
+	$(BIN)/python tools/release.py
 
 readme: $(READY)  ## rewrite the generated tables of README.md
 	$(BIN)/python tools/readme.py

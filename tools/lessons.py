@@ -28,7 +28,7 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 from traitlets.config import Config
 
-import notebooks
+import course
 from course_utils import files
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -70,9 +70,9 @@ class Lesson:
 
     def read(self) -> None:
         with self.failing("not a readable notebook: "):
-            notebook = notebooks.read(self.path)
+            notebook = course.read(self.path)
             self.code_cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-            self.question = notebooks.question(notebook)
+            self.question = course.question(notebook)
             self.notebook = notebook
 
     async def execute(self, environment: dict[str, str], timeout: int, bar: tqdm) -> None:
@@ -254,14 +254,14 @@ def _last_line(error: object) -> str:
 
 
 def main() -> None:
-    parser = notebooks.parser(__doc__)
+    parser = course.parser(__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path, help="all lessons when none is given")
     parser.add_argument("--profile", choices=("ci", "cpu", "gpu"), default="cpu")
     parser.add_argument("--jobs", type=int, default=joblib.cpu_count(), help="lessons at once; as many as cores when not given")
     parser.add_argument("--out", type=Path, default=Path("site"), help="folder of the pages")
     parser.add_argument("--timeout", type=int, default=1800, help="longest time of one cell, in seconds")
     options = parser.parse_args()
-    paths = options.notebooks or notebooks.lessons()
+    paths = options.notebooks or course.lessons()
     for path in paths:
         if not path.is_file():
             parser.error(f"there is no notebook {path}.")

@@ -7,24 +7,24 @@ import json
 import re
 import statistics
 
-import notebooks
+import course
 
-README = notebooks.ROOT / "README.md"
+README = course.ROOT / "README.md"
 BAR = r"\|"  # a bar inside a cell of a table
 
 
 def lesson_table() -> str:
     rows = ["| | lesson | time | |", "|---|---|---|---|"]
-    for path in notebooks.lessons():
-        notebook = notebooks.read(path)
-        title = f"[{notebooks.question(notebook)}](notebooks/{path.name})"
-        row = (notebooks.number(path), title, notebooks.time_needed(notebook), notebooks.colab(notebooks.ROOT, path))
+    for path in course.lessons():
+        notebook = course.read(path)
+        title = f"[{course.question(notebook)}](notebooks/{path.name})"
+        row = (course.number(path), title, course.time_needed(notebook), course.colab(course.ROOT, path))
         rows.append(f"| {' | '.join(row)} |")
     return "\n".join(rows)
 
 
 def records() -> list[dict]:
-    paths = sorted((notebooks.ROOT / "results" / "cpu").glob("*.json"))
+    paths = sorted((course.ROOT / "results" / "cpu").glob("*.json"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
@@ -45,7 +45,7 @@ def claims_table() -> str:
 
 
 def speed_table() -> str:
-    found = json.loads((notebooks.ROOT / "results" / "bench.json").read_text(encoding="utf-8"))
+    found = json.loads((course.ROOT / "results" / "bench.json").read_text(encoding="utf-8"))
     rows = ["| ratio | median | range | goal | | |", "|---|---|---|---|---|---|"]
     for row in found["rows"]:
         cells = (row["name"], f"{row['ratio']:.3g}", f"{row['low']:.3g} to {row['high']:.3g}", row["goal"])
@@ -65,10 +65,10 @@ def refreshed() -> str:
 
 
 def main() -> None:
-    parser = notebooks.parser(__doc__)
+    parser = course.parser(__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, and fail when README.md is out of step")
     options = parser.parse_args()
-    notebooks.keep_in_step({README: refreshed()}, "make readme", options.check)
+    course.keep_in_step({README: refreshed()}, "make readme", options.check)
 
 
 if __name__ == "__main__":

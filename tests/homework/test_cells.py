@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
 
-import homework
+import release
 from course_grade import job
 from course_grade.assignment import Assignment
 from course_grade.execute import SandboxExecute
@@ -258,7 +258,7 @@ def drawing(bubblewrap):
     toy.cell(source, "given").source = "import numpy, torch"
     toy.cell(source, "test-scale").source = DRAWS
     settings = {"timeout": 300, "notebook_timeout": 900}
-    return job.solve(job.Plan(Assignment("toy", source, homework.released(deepcopy(source))), seed=5, settings=settings))
+    return job.solve(job.Plan(Assignment("toy", source, release.released(deepcopy(source))), seed=5, settings=settings))
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -302,7 +302,7 @@ def test_a_given_cell_that_was_stopped_is_named(plan):
     source = toy.source()
     toy.cell(source, "given").source = "+slow"
     toy.cell(made, "given").source = "+slow"
-    assignment = Assignment("toy", source, homework.released(deepcopy(source)))
+    assignment = Assignment("toy", source, release.released(deepcopy(source)))
     result = job.grade(
         replace(plan, assignment=assignment, settings=plan.settings | {"timeout": 4}), nbformat.writes(made).encode()
     )

@@ -10,17 +10,17 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
 
-import homework
-import notebooks
+import course
+import release
 from course_grade import score
 from course_utils.check import NOT_YET
 from tests.homework.answers import POINTS, RIGHT, WRONG
 from tests.lessons.running import execute, text
 
-ROOT = notebooks.ROOT
+ROOT = course.ROOT
 PROBE = ROOT / "homework"
 MIME = "application/vnd.course-grade+json"
-SOURCES = notebooks.homework_sources()
+SOURCES = course.homework_sources()
 (SOURCE,) = SOURCES
 RELEASE = ROOT / "notebooks" / SOURCE.name
 REGION = re.compile(r"### BEGIN (SOLUTION|HIDDEN TESTS)\n(.*?)\n\s*### END \1", re.DOTALL)
@@ -30,7 +30,7 @@ def by_grade_id(notebook):
     return {cell.metadata.nbgrader.grade_id: cell for cell in notebook.cells if "nbgrader" in cell.metadata}
 
 
-def run(*arguments, tool="homework"):
+def run(*arguments, tool="release"):
     command = [sys.executable, ROOT / "tools" / f"{tool}.py", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -47,7 +47,7 @@ def test_the_release_is_in_step_byte_for_byte():
 @pytest.fixture
 def elsewhere(tmp_path):
     """A copy of the course's notebooks and of the instructor's."""
-    for path in (SOURCE, *notebooks.lessons(), ROOT / "pyproject.toml"):
+    for path in (SOURCE, *course.lessons(), ROOT / "pyproject.toml"):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
@@ -55,25 +55,25 @@ def elsewhere(tmp_path):
 
 
 def test_a_changed_source_is_noticed_and_released_again(elsewhere):
-    source, release = (elsewhere / path.relative_to(ROOT) for path in (SOURCE, RELEASE))
+    source, target = (elsewhere / path.relative_to(ROOT) for path in (SOURCE, RELEASE))
     assert run("--check", "--root", elsewhere).returncode == 0
     changed = source.read_text(encoding="utf-8").replace("so that a result can be repeated", "for a reason")
     source.write_text(changed, encoding="utf-8")
     done = run("--check", "--root", elsewhere)
     assert done.returncode == 1
     assert f"{RELEASE.name}: out of step, run `make release`" in done.stdout
-    assert release.read_bytes() == RELEASE.read_bytes()
-    release.unlink()
+    assert target.read_bytes() == RELEASE.read_bytes()
+    target.unlink()
     assert run("--root", elsewhere).returncode == 0
-    first = release.read_bytes()
+    first = target.read_bytes()
     assert b"for a reason" in first
     assert run("--root", elsewhere).returncode == 0
-    assert release.read_bytes() == first
+    assert target.read_bytes() == first
 
 
 def test_badges_and_release_agree_after_the_course_has_moved(elsewhere):
     project = elsewhere / "pyproject.toml"
-    text = project.read_text(encoding="utf-8").replace(notebooks.repository(), "https://github.com/a-school/a-course")
+    text = project.read_text(encoding="utf-8").replace(course.repository(), "https://github.com/a-school/a-course")
     project.write_text(text, encoding="utf-8")
     assert run("--check", "--root", elsewhere).returncode == 1
     assert run("--root", elsewhere, tool="badges").returncode == 0
@@ -82,16 +82,16 @@ def test_badges_and_release_agree_after_the_course_has_moved(elsewhere):
     for path in (SOURCE, RELEASE):
         moved = (elsewhere / path.relative_to(ROOT)).read_text(encoding="utf-8")
         assert "git+https://github.com/a-school/a-course" in moved
-        assert notebooks.repository() not in moved
+        assert course.repository() not in moved
 
 
 def secrets():
     """Lines of solutions and hidden tests, by `grade_id`, without those that the release shows on purpose."""
-    for name, cell in by_grade_id(notebooks.read(SOURCE)).items():
+    for name, cell in by_grade_id(course.read(SOURCE)).items():
         regions = [found[2] for found in REGION.finditer(cell.source)]
         if cell.metadata.nbgrader.solution and not regions:
             regions = [cell.source]
-        shown = found[1] if (found := homework.RELEASE.search(cell.source)) else ""
+        shown = found[1] if (found := release.RELEASE.search(cell.source)) else ""
         public = {line.removeprefix("#").strip() for line in shown.splitlines()}
         lines = {line.strip() for region in regions for line in region.splitlines()} - public
         if regions:
@@ -113,7 +113,7 @@ def test_the_source_has_secrets():
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_the_release_holds_no_line_of_a_solution_or_a_hidden_test(name):
-    lines = {line.strip() for cell in notebooks.read(RELEASE).cells for line in cell.source.splitlines()}
+    lines = {line.strip() for cell in course.read(RELEASE).cells for line in cell.source.splitlines()}
     assert SECRETS[name] & lines <= COMMON
     assert "BEGIN" not in RELEASE.read_text(encoding="utf-8")
     assert "course_grade" not in RELEASE.read_text(encoding="utf-8")
@@ -125,8 +125,8 @@ def test_nothing_else_that_students_get_holds_a_solution_or_a_hidden_test(tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         words = [wheel.read(name).decode() for name in wheel.namelist() if name.endswith((".py", ".json", "METADATA"))]
-    for path in notebooks.lessons():
-        words += [cell.source for cell in notebooks.read(path).cells]
+    for path in course.lessons():
+        words += [cell.source for cell in course.read(path).cells]
     lines = {line.strip() for word in words for line in word.splitlines()}
     assert len(lines) > 5000
     # Shorter ones, such as `model.eval()`, any training code has.
@@ -136,9 +136,9 @@ def test_nothing_else_that_students_get_holds_a_solution_or_a_hidden_test(tmp_pa
 
 
 def test_the_release_differs_from_the_source_in_answers_and_tests_alone():
-    source, release = notebooks.read(SOURCE), notebooks.read(RELEASE)
-    assert [cell.id for cell in source.cells] == [cell.id for cell in release.cells]
-    for old, new in zip(source.cells, release.cells, strict=True):
+    source, students = course.read(SOURCE), course.read(RELEASE)
+    assert [cell.id for cell in source.cells] == [cell.id for cell in students.cells]
+    for old, new in zip(source.cells, students.cells, strict=True):
         facts = new.metadata.get("nbgrader", {})
         if old.source != new.source:
             assert facts["solution"] or facts["grade"], new.id
@@ -152,12 +152,12 @@ def test_the_release_differs_from_the_source_in_answers_and_tests_alone():
 
 
 def test_points_in_the_text_are_those_of_the_grader():
-    release = notebooks.read(RELEASE)
-    overview = next(cell.source for cell in release.cells if "| part |" in cell.source)
+    students = course.read(RELEASE)
+    overview = next(cell.source for cell in students.cells if "| part |" in cell.source)
     listed = re.findall(r"^\| \d\w? \| .+? \| (\w+) \|", overview, re.MULTILINE)
     total = int(re.search(r"\*\*together\*\* \| \*\*(\d+)\*\*", overview)[1])
     stated, graded = [], []
-    for cell in release.cells:
+    for cell in students.cells:
         if cell.cell_type == "markdown" and (found := re.search(r"\*\*[^*]+\((\d+) points\b.*?\)", cell.source)):
             stated.append(int(found[1]))
             rubric = [int(points) for points in re.findall(r"^\| (\d) \|", cell.source, re.MULTILINE)]
@@ -167,7 +167,7 @@ def test_points_in_the_text_are_those_of_the_grader():
             assert len(stated) == len(graded), cell.id  # each graded cell stands below its own points
     assert stated == graded == [int(points) for points in listed if points != "extra"]
     assert sum(graded) == total
-    cells = by_grade_id(release)
+    cells = by_grade_id(students)
     assert {name: cells[name].metadata.nbgrader.points for name in POINTS} == POINTS
     # What goes beyond the total is given as nbgrader's extra credit.
     assert cells["bonus"].metadata.nbgrader.points == 0
@@ -176,24 +176,24 @@ def test_points_in_the_text_are_those_of_the_grader():
 def test_an_answer_released_as_code_to_repair_is_that_code():
     cell = nbformat.v4.new_code_cell(
         "### BEGIN SOLUTION\nright = 1\n### END SOLUTION\n### BEGIN RELEASE\n# wrong = 2\n#\n#     # why\n### END RELEASE",
-        metadata={"nbgrader": by_grade_id(notebooks.read(SOURCE))["training-loop"].metadata.nbgrader},
+        metadata={"nbgrader": by_grade_id(course.read(SOURCE))["training-loop"].metadata.nbgrader},
     )
-    (found,) = homework.released(nbformat.v4.new_notebook(cells=[cell])).cells
+    (found,) = release.released(nbformat.v4.new_notebook(cells=[cell])).cells
     assert found.source == "wrong = 2\n\n    # why"
 
 
 def test_the_course_lists_the_homework():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"](notebooks/{RELEASE.name})" in readme
-    before = notebooks.read(notebooks.lessons()[-2])
-    assert f"]({RELEASE.name})" in notebooks.cells(before, "recap")[-1].source
+    before = course.read(course.lessons()[-2])
+    assert f"]({RELEASE.name})" in course.cells(before, "recap")[-1].source
 
 
 # --- the hidden checks -------------------------------------------------------------------------------------------------
 
 
 def test_the_solution_runs_and_every_hint_accepts_it():
-    executed = execute(notebooks.read(SOURCE), RELEASE.parent, PYTHONPATH=str(PROBE))
+    executed = execute(course.read(SOURCE), RELEASE.parent, PYTHONPATH=str(PROBE))
     cells = by_grade_id(executed)
     for cell in executed.cells:
         for output in cell.get("outputs", ()):
@@ -209,11 +209,11 @@ def test_the_solution_runs_and_every_hint_accepts_it():
 @pytest.fixture(scope="module")
 def emitted():
     """What the hidden tests send for each answer: {answer: {test: {check: message}}}, all from one kernel."""
-    source, release = (by_grade_id(notebooks.read(path)) for path in (SOURCE, RELEASE))
-    answers = {"the solution": {}, "the untouched release": {name: release[name].source for name in source}}
+    source, students = (by_grade_id(course.read(path)) for path in (SOURCE, RELEASE))
+    answers = {"the solution": {}, "the untouched release": {name: students[name].source for name in source}}
     answers |= {f"right: {name}": changed for name, changed in RIGHT.items()}
     answers |= {f"wrong: {name}": changed for name, (changed, _) in WRONG.items()}
-    notebook = notebooks.read(SOURCE)
+    notebook = course.read(SOURCE)
     kept = {"setup", "budget", source["world"].id, source["draw"].id}
     notebook.cells = [cell for cell in notebook.cells if cell.id in kept]
     places = {}
@@ -264,8 +264,8 @@ def test_checks_have_names_of_their_own_and_few_values(emitted):
 
 
 def test_every_value_changes_with_the_seed(emitted):
-    source = by_grade_id(notebooks.read(SOURCE))
-    notebook = notebooks.read(SOURCE)
+    source = by_grade_id(course.read(SOURCE))
+    notebook = course.read(SOURCE)
     answers = {name for test in POINTS for name in (test, test.removeprefix("test-"))}
     kept = {"setup", "budget", *(source[name].id for name in ("world", "draw", *answers))}
     notebook.cells = [cell for cell in notebook.cells if cell.id in kept]

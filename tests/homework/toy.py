@@ -6,7 +6,8 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-import homework
+import course
+from release import released
 
 CONFIG = """
 c = get_config()
@@ -76,14 +77,14 @@ def _cell(text, name, *, kind=new_code_cell, points=None, **flags):
 
 def release() -> NotebookNode:
     """What students get."""
-    return homework.released(source())
+    return released(source())
 
 
 def write(folder: Path) -> Path:
     """The toy course in a folder, as `course-grade --course` wants it."""
     for name, notebook in (("source/toy", source()), ("release", release())):
         (folder / name).mkdir(parents=True)
-        (folder / name / "toy.ipynb").write_text(homework.notebooks.text(notebook), encoding="utf-8")
+        (folder / name / "toy.ipynb").write_text(course.text(notebook), encoding="utf-8")
     (folder / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
     return folder
 

@@ -4,7 +4,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbmake import pytest_items
 
-import notebooks
+import course
 from course_utils.check import NOT_YET
 from tests.lessons.running import complaints
 
@@ -63,6 +63,6 @@ def test_bad_outputs_are_found(name):
 )
 def test_nbmake_judges_the_outputs_of_what_it_executes(tmp_path, source, words):
     path = tmp_path / "lesson.ipynb"
-    path.write_text(notebooks.text(new_notebook(cells=[new_code_cell(source, id="cell", metadata={"tags": ["proof"]})])))
+    path.write_text(course.text(new_notebook(cells=[new_code_cell(source, id="cell", metadata={"tags": ["proof"]})])))
     error = pytest_items.NotebookRun(path, 60).execute().error
     assert error.summary.startswith(words) if words else error is None, error

@@ -13,8 +13,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 
+import course
 import lessons
-import notebooks
 
 PICTURE = """
 import base64, os
@@ -44,7 +44,7 @@ def lesson(folder, name, *cells):
 
 
 def run(folder, paths, *options, **environment):
-    command = [sys.executable, notebooks.ROOT / "tools" / "lessons.py", "--profile", "ci", "--out", folder / "site"]
+    command = [sys.executable, course.ROOT / "tools" / "lessons.py", "--profile", "ci", "--out", folder / "site"]
     variables = os.environ | environment
     pipes = {"capture_output": True, "encoding": environment.get("PYTHONIOENCODING", "utf-8")}
     return subprocess.run([*command, *options, *paths], **pipes, check=False, cwd=folder, env=variables)
@@ -184,7 +184,7 @@ def test_notebooks_of_any_version_and_content_are_taken_and_none_costs_the_page_
     empty = new_notebook(cells=[])
     foreign = new_notebook(metadata={"kernelspec": {"name": "not-there", "display_name": "x"}}, cells=[FIRST])
     for name, notebook in (("empty", empty), ("foreign", foreign)):
-        (book / f"{name}.ipynb").write_text(notebooks.text(notebook), encoding="utf-8")
+        (book / f"{name}.ipynb").write_text(course.text(notebook), encoding="utf-8")
     three = nbformat.v3.new_notebook(worksheets=[nbformat.v3.new_worksheet(cells=[nbformat.v3.new_code_cell("print(3 * 7)")])])
     (book / "three.ipynb").write_text(nbformat.v3.writes_json(three), encoding="utf-8")
     good = [

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import badges
 import pytest
 from packaging.requirements import Requirement
 
-import notebooks
+import badges
+import course
 
-ROOT = notebooks.ROOT
+ROOT = course.ROOT
 # As in Colab: local versions, which pip must be told in full to keep them.
 THERE = {"torch": "2.9.0+cu126", "torchvision": "0.24.0+cu126", "numpy": "2.0.2", "pandas": "2.2.2"}
 FAKE_PIP = """
@@ -70,7 +70,7 @@ def test_it_asks_for_the_package_and_pins_what_is_there(installs):
     assert asked[0] == "install"
     package, *pins = requirements(asked)
     assert package.name == "course-utils"
-    assert package.url == f"git+{notebooks.repository()}"
+    assert package.url == f"git+{course.repository()}"
     assert {pin.name: str(pin.specifier) for pin in pins} == {
         "torch": "==2.9.0+cu126",
         "torchvision": "==0.24.0+cu126",
@@ -162,7 +162,7 @@ def elsewhere(tmp_path):
     """A copy of the course whose Repository is another one."""
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    changed = project.replace(notebooks.repository(), "https://github.com/a-school/a-course")
+    changed = project.replace(course.repository(), "https://github.com/a-school/a-course")
     assert changed != project
     (tmp_path / "pyproject.toml").write_text(changed, encoding="utf-8")
     return tmp_path
@@ -179,7 +179,7 @@ def test_another_repository_is_noticed(elsewhere, run_badges):
     before = contents(elsewhere)
     status, said = run_badges("--check", "--root", elsewhere)
     assert status == 1
-    for path in notebooks.lessons():
+    for path in course.lessons():
         assert f"{path.name}: out of step, run `make badges`" in said
     assert contents(elsewhere) == before
 
@@ -189,56 +189,56 @@ def test_another_repository_is_written_into_badges_and_set_up_and_nowhere_else(e
     assert run_badges("--root", elsewhere)[0] == 0
     assert run_badges("--check", "--root", elsewhere)[0] == 0
     assert contents(elsewhere).keys() == before.keys()
-    for path in notebooks.lessons():
-        old, new = notebooks.read(path), notebooks.read(elsewhere / "notebooks" / path.name)
+    for path in course.lessons():
+        old, new = course.read(path), course.read(elsewhere / "notebooks" / path.name)
         assert new.metadata == old.metadata
         changed = {after.id for before, after in zip(old.cells, new.cells, strict=True) if before != after}
         assert changed == {"badges", "setup"}
-        text = notebooks.text(new)
+        text = course.text(new)
         assert "git+https://github.com/a-school/a-course" in text
         assert f"colab.research.google.com/github/a-school/a-course/blob/main/notebooks/{path.name}" in text
-        assert notebooks.repository().removeprefix("https://github.com/") not in text
+        assert course.repository().removeprefix("https://github.com/") not in text
 
 
 def test_badges_lead_to_the_lessons_before_and_after():
-    order = notebooks.lessons()
+    order = course.lessons()
     for place, path in enumerate(order):
-        source = notebooks.cells(notebooks.read(path), "badges")[0].source
+        source = course.cells(course.read(path), "badges")[0].source
         neighbours = {order[near].name for near in (place - 1, place + 1) if 0 <= near < len(order)}
         assert {other.name for other in order if f"]({other.name})" in source} == neighbours
 
 
 def test_each_recap_ends_with_the_next_lesson_and_its_question():
-    order = notebooks.lessons()
+    order = course.lessons()
     for path, following in zip(order, [*order[1:], None], strict=True):
-        last_line = notebooks.cells(notebooks.read(path), "recap")[-1].source.splitlines()[-1]
+        last_line = course.cells(course.read(path), "recap")[-1].source.splitlines()[-1]
         if following is None:
             assert "**Next:**" not in last_line
         else:
-            question = notebooks.question(notebooks.read(following))
-            assert last_line == f"**Next:** [{notebooks.number(following)} · {question}]({following.name})"
+            question = course.question(course.read(following))
+            assert last_line == f"**Next:** [{course.number(following)} · {question}]({following.name})"
 
 
 def test_a_new_question_reaches_the_lesson_before(elsewhere, run_badges):
     assert run_badges("--root", elsewhere)[0] == 0
-    first, second = (elsewhere / "notebooks" / path.name for path in notebooks.lessons()[:2])
-    notebook = notebooks.read(second)
-    title = notebooks.cells(notebook, "title")[0]
-    title.source = title.source.replace(notebooks.question(notebook), "What else?")
-    second.write_text(notebooks.text(notebook), encoding="utf-8")
+    first, second = (elsewhere / "notebooks" / path.name for path in course.lessons()[:2])
+    notebook = course.read(second)
+    title = course.cells(notebook, "title")[0]
+    title.source = title.source.replace(course.question(notebook), "What else?")
+    second.write_text(course.text(notebook), encoding="utf-8")
     status, said = run_badges("--check", "--root", elsewhere)
     assert (status, said.count("out of step")) == (1, 1)
     assert run_badges("--root", elsewhere)[0] == 0
-    recap = notebooks.cells(notebooks.read(first), "recap")[-1].source
+    recap = course.cells(course.read(first), "recap")[-1].source
     assert recap.endswith(f"**Next:** [01 · What else?]({second.name})")
     assert recap.count("**Next:**") == 1
 
 
 def test_a_lesson_without_set_up_is_named(elsewhere, run_badges):
-    path = elsewhere / "notebooks" / notebooks.lessons()[0].name
-    notebook = notebooks.read(path)
+    path = elsewhere / "notebooks" / course.lessons()[0].name
+    notebook = course.read(path)
     notebook.cells = [cell for cell in notebook.cells if cell.id != "setup"]
-    path.write_text(notebooks.text(notebook), encoding="utf-8")
+    path.write_text(course.text(notebook), encoding="utf-8")
     before = contents(elsewhere)
     status, said = run_badges("--root", elsewhere)
     assert status == 1
@@ -258,7 +258,7 @@ def test_an_address_that_colab_cannot_open_is_refused(elsewhere, run_badges):
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp949", "cp1252"])
 def test_commands_speak_to_a_console_of_any_encoding(elsewhere, encoding):
-    first = notebooks.lessons(elsewhere)[0]
+    first = course.lessons(elsewhere)[0]
     first.rename(first.with_name("00_시작 ✓ ≥.ipynb"))
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     command = [sys.executable, ROOT / "tools" / "badges.py", "--check", "--root", elsewhere]
@@ -270,7 +270,7 @@ def test_commands_speak_to_a_console_of_any_encoding(elsewhere, encoding):
 
 
 def test_every_command_that_prints_lessons_words_is_made_so():
-    commands = [path for path in (ROOT / "tools").glob("*.py") if "import notebooks" in path.read_text(encoding="utf-8")]
+    commands = [path for path in (ROOT / "tools").glob("*.py") if "import course\n" in path.read_text(encoding="utf-8")]
     assert len(commands) >= 7
     for path in commands:
-        assert "notebooks.parser(__doc__)" in path.read_text(encoding="utf-8"), path
+        assert "course.parser(__doc__)" in path.read_text(encoding="utf-8"), path

@@ -7,13 +7,13 @@ import re
 from collections import Counter
 from itertools import pairwise
 
-import badges
 import nbformat
 import pytest
 
-import notebooks
+import badges
+import course
 
-LESSONS = notebooks.lessons()
+LESSONS = course.lessons()
 HOMEWORK = LESSONS[-1]
 FIGURE = "> **Figure:** "
 FURTHER_TAGS = {"solution", "claim"}
@@ -24,8 +24,8 @@ KOREAN = re.compile(r"\(([^()]*[가-힣][^()]*)\)")
 
 
 def sections_in_order(notebook):
-    sections = notebooks.sections(notebook)
-    found = [notebooks.section(cell) for cell in notebook.cells]
+    sections = course.sections(notebook)
+    found = [course.section(cell) for cell in notebook.cells]
     for cell, section in zip(notebook.cells, found, strict=True):
         if section not in sections:
             yield f"{cell.id}: first tag {section!r} is no section"
@@ -44,8 +44,8 @@ def sections_in_order(notebook):
 
 
 def set_up_is_the_same_everywhere(notebook):
-    for cell in notebooks.cells(notebook, "setup"):
-        if cell.source != badges.setup(notebooks.ROOT):
+    for cell in course.cells(notebook, "setup"):
+        if cell.source != badges.setup(course.ROOT):
             yield "setup differs from what tools/badges.py writes"
         if cell.id != "setup" or cell.cell_type != "code":
             yield f"{cell.id}: the setup cell is a code cell with the id 'setup'"
@@ -54,7 +54,7 @@ def set_up_is_the_same_everywhere(notebook):
 def one_budget_and_no_other_switch(notebook):
     switch = re.compile(r"\bprofile\(|\bis_ci\b|COURSE_PROFILE|\b(if|elif|not)\s+ci\b|['\"](ci|gpu)['\"]")
     for cell in code(notebook):
-        section = notebooks.section(cell)
+        section = course.section(cell)
         calls = cell.source.count("runtime.budget(")
         if calls != (section == "budget"):
             yield f"{cell.id}: {calls} calls of runtime.budget"
@@ -88,8 +88,8 @@ def ids_are_words(notebook):
         if times > 1:
             yield f"{name}: {times} cells have this id"
     for cell in notebook.cells:
-        if not re.fullmatch(rf"{notebooks.section(cell)}(-[a-z0-9]+)*", cell.id):
-            yield f"{cell.id}: is not {notebooks.section(cell)} followed by words with hyphens"
+        if not re.fullmatch(rf"{course.section(cell)}(-[a-z0-9]+)*", cell.id):
+            yield f"{cell.id}: is not {course.section(cell)} followed by words with hyphens"
         if re.search(r"\b(?=[a-f]*\d)[0-9a-f]{6,}\b", cell.id):
             yield f"{cell.id}: looks random"
 
@@ -105,7 +105,7 @@ def figures_are_described(notebook):
 
 
 def links_lead_somewhere(notebook):
-    repository = notebooks.repository()
+    repository = course.repository()
     colab = "https://colab.research.google.com"
     allowed = (repository, f"{colab}/assets/colab-badge.svg", repository.replace("https://github.com", f"{colab}/github"))
     for cell in notebook.cells:
@@ -116,14 +116,14 @@ def links_lead_somewhere(notebook):
         links = re.findall(r"\]\(([^)\s]+)[^)]*\)", cell.source) + re.findall(r"(?:href|src)=[\"']([^\"']+)", cell.source)
         for link in links:
             file = link.partition("#")[0]
-            if not link.startswith(("https://", "http://")) and file and not (notebooks.ROOT / "notebooks" / file).exists():
+            if not link.startswith(("https://", "http://")) and file and not (course.ROOT / "notebooks" / file).exists():
                 yield f"{cell.id}: link to nothing: {link}"
 
 
 def code_has_a_reason_above(notebook):
     for before, cell in pairwise(notebook.cells):
         both = before.cell_type == cell.cell_type == "code"
-        set_up = notebooks.section(before) == "setup" and notebooks.section(cell) == "budget"
+        set_up = course.section(before) == "setup" and course.section(cell) == "budget"
         if both and not set_up and not is_solution(cell) and not is_test_of(cell, before):
             yield f"{cell.id}: no markdown between it and {before.id}"
 
@@ -147,7 +147,7 @@ def warnings_are_not_silenced(notebook):
 
 
 def idea_is_brief(notebook):
-    source = "\n".join(cell.source for cell in notebooks.cells(notebook, "idea"))
+    source = "\n".join(cell.source for cell in course.cells(notebook, "idea"))
     prose = re.sub(r"\$\$.+?\$\$|\$[^$]+\$", " ", source, flags=re.DOTALL)  # 300 words *and* the formulas
     words = len(re.findall(r"\w+(?:[-'’.]\w+)*", prose))
     if words > 300:
@@ -156,7 +156,7 @@ def idea_is_brief(notebook):
 
 def exercises_can_be_checked_and_solved(notebook):
     exercises = []  # per exercise: its number, its prose, its code, whether a solution cell follows
-    for cell in notebooks.cells(notebook, "exercise"):
+    for cell in course.cells(notebook, "exercise"):
         if cell.cell_type == "markdown":
             _, *parts = re.split(r"^\*\*Exercise (\d+)\.", cell.source, flags=re.MULTILINE)
             exercises += [
@@ -192,7 +192,7 @@ def solutions_are_folded(notebook):
 
 
 def quiz_has_folded_answers(notebook):
-    source = "\n".join(cell.source for cell in notebooks.cells(notebook, "quiz"))
+    source = "\n".join(cell.source for cell in course.cells(notebook, "quiz"))
     questions = re.split(r"^\*\*\d+\.\*\*", source, flags=re.MULTILINE)[1:]
     if not 3 <= len(questions) <= 5:
         yield f"{len(questions)} quiz questions; there are three to five"
@@ -202,17 +202,17 @@ def quiz_has_folded_answers(notebook):
 
 
 def title_is_a_question(notebook):
-    if not notebooks.question(notebook).endswith("?"):
-        yield f"the title is no question: {notebooks.question(notebook)!r}"
-    if not notebooks.time_needed(notebook):
+    if not course.question(notebook).endswith("?"):
+        yield f"the title is no question: {course.question(notebook)!r}"
+    if not course.time_needed(notebook):
         yield "the title cell says no **Time:**"
-    if not any(re.search(r"^\*\*Needs:\*\* \S", cell.source, re.MULTILINE) for cell in notebooks.cells(notebook, "title")):
+    if not any(re.search(r"^\*\*Needs:\*\* \S", cell.source, re.MULTILINE) for cell in course.cells(notebook, "title")):
         yield "the title cell says no **Needs:**"
 
 
 def metadata_is_plain(notebook):
     allowed = {"tags", "jupyter", "cellView"}
-    if notebooks.is_homework(notebook):
+    if course.is_homework(notebook):
         allowed |= {"nbgrader", "deletable", "editable"}
     if set(notebook.metadata) != {"kernelspec", "language_info"}:
         yield f"metadata: {sorted(notebook.metadata)}"
@@ -296,24 +296,24 @@ def is_figure(cell):
 
 
 def as_jupyterlab_saves_it(path):
-    return path.read_text(encoding="utf-8") == notebooks.text(notebooks.read(path))
+    return path.read_text(encoding="utf-8") == course.text(course.read(path))
 
 
 def test_there_are_lessons():
-    assert [notebooks.number(path) for path in LESSONS][:2] == ["00", "01"]
+    assert [course.number(path) for path in LESSONS][:2] == ["00", "01"]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_keeps_to(path, check):
-    notebook = notebooks.read(path)
-    if not (notebooks.is_homework(notebook) and check in NOT_IN_HOMEWORK):
+    notebook = course.read(path)
+    if not (course.is_homework(notebook) and check in NOT_IN_HOMEWORK):
         assert list(check(notebook)) == []
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_is_committed_as_jupyterlab_saves_it(path):
-    nbformat.validate(notebooks.read(path))
+    nbformat.validate(course.read(path))
     assert as_jupyterlab_saves_it(path)
 
 
@@ -326,12 +326,12 @@ def test_lessons_are_numbered_without_gaps():
 
 
 def first(notebook, tag, kind="code"):
-    return next(cell for cell in notebooks.cells(notebook, tag) if cell.cell_type == kind)
+    return next(cell for cell in course.cells(notebook, tag) if cell.cell_type == kind)
 
 
 def replace(notebook, tag, kind, old, new):
     """Replace in the first cell of a section that has it."""
-    found = next(c for c in notebooks.cells(notebook, tag) if c.cell_type == kind and re.search(old, c.source, re.DOTALL))
+    found = next(c for c in course.cells(notebook, tag) if c.cell_type == kind and re.search(old, c.source, re.DOTALL))
     found.source = re.sub(old, new, found.source, count=1, flags=re.DOTALL)
 
 
@@ -355,7 +355,7 @@ def add(text):
 
 
 BROKEN = {
-    "a section is gone": (sections_in_order, lambda n: drop(n, notebooks.cells(n, "recap"))),
+    "a section is gone": (sections_in_order, lambda n: drop(n, course.cells(n, "recap"))),
     "two sections change places": (sections_in_order, lambda n: n.cells.append(n.cells.pop(5))),
     "a tag is misspelt": (sections_in_order, lambda n: n.cells[5].metadata.update(tags=["predcit"])),
     "no tags at all": (sections_in_order, lambda n: n.cells[5].metadata.pop("tags")),
@@ -388,7 +388,7 @@ BROKEN = {
     "a picture that is not there": (links_lead_somewhere, lambda n: add(' <img src="picture.png">')(n.cells[1])),
     "a link elsewhere": (links_lead_somewhere, lambda n: add(" [paper](https://example.org/paper.pdf)")(n.cells[1])),
     "an address in code": (links_lead_somewhere, lambda n: add("\nurl = 'http://example.org'")(first(n, "proof"))),
-    "a neighbour's repository": (links_lead_somewhere, lambda n: add(f" {notebooks.repository()}-2")(n.cells[1])),
+    "a neighbour's repository": (links_lead_somewhere, lambda n: add(f" {course.repository()}-2")(n.cells[1])),
     "code after code": (code_has_a_reason_above, lambda n: insert(n, "proof", "1 + 1")),
     "no Korean": (korean_terms, lambda n: [c.update(source=KOREAN.sub("", c.source)) for c in markdown(n)]),
     "a term twice": (korean_terms, lambda n: add(" (새 용어) and (새 용어)")(n.cells[-1])),
@@ -399,7 +399,7 @@ BROKEN = {
         exercises_can_be_checked_and_solved,
         lambda n: replace(n, "exercise", "code", r"check\.\w+\(", "print("),
     ),
-    "an exercise without solution": (exercises_can_be_checked_and_solved, lambda n: drop(n, notebooks.cells(n, "solution"))),
+    "an exercise without solution": (exercises_can_be_checked_and_solved, lambda n: drop(n, course.cells(n, "solution"))),
     "a solution in the open": (
         exercises_can_be_checked_and_solved,
         lambda n: replace(n, "exercise", "markdown", r"<details>(.+)</details>", r"\1"),
@@ -442,7 +442,7 @@ def graded(notebook, grade_id):
 
 BROKEN_HOMEWORK = {
     "an exercise in homework": (sections_in_order, lambda n: n.cells[6].metadata.update(tags=["exercise"])),
-    "no way to hand in": (sections_in_order, lambda n: drop(n, notebooks.cells(n, "handin"))),
+    "no way to hand in": (sections_in_order, lambda n: drop(n, course.cells(n, "handin"))),
     "an answer without test": (answers_can_be_checked, lambda n: drop(n, [graded(n, "test-mixup-data")])),
     "a test of another answer": (
         answers_can_be_checked,
@@ -464,7 +464,7 @@ BROKEN_HOMEWORK = {
 @pytest.mark.parametrize("name", BROKEN | BROKEN_HOMEWORK)
 def test_a_broken_lesson_is_found(name):
     check, damage = (BROKEN | BROKEN_HOMEWORK)[name]
-    notebook = notebooks.read(LESSONS[0] if name in BROKEN else HOMEWORK)
+    notebook = course.read(LESSONS[0] if name in BROKEN else HOMEWORK)
     before = set(check(notebook))
     damage(notebook)
     assert set(check(notebook)) - before

@@ -7,10 +7,10 @@ import zipfile
 import pytest
 from nbformat.v4 import new_code_cell
 
-import notebooks
+import course
 from tests.lessons.running import complaints, execute, text
 
-ROOT = notebooks.ROOT
+ROOT = course.ROOT
 ORIGIN = """
 import course_utils
 from course_utils.data import BUNDLED_DIR
@@ -55,7 +55,7 @@ def test_lesson_00_runs_in_an_empty_folder_with_nothing_but_the_wheel(wheel, tmp
     site, folder = tmp_path / "site", tmp_path / "empty"
     folder.mkdir()
     python("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel)
-    lesson = notebooks.read(notebooks.lessons()[0])
+    lesson = course.read(course.lessons()[0])
     lesson.cells.append(new_code_cell(ORIGIN, id="origin", metadata={"tags": ["recap"]}))
     executed = execute(lesson, folder, PYTHONPATH=str(site))
     package, data = text(executed.cells[-1].outputs[0]).split()

@@ -258,8 +258,8 @@ def test_claims_on_a_gpu_are_made_one_lesson_after_the_other_and_judged(tmp_path
         (folder / "01.json").write_text(json.dumps({"lesson": "01", "claims": [claim]}), encoding="utf-8")
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(claims.notebooks, "ROOT", tmp_path)
-    monkeypatch.setattr(claims.notebooks, "lessons", lambda: [tmp_path / "01_fitting.ipynb"])
+    monkeypatch.setattr(claims.course, "ROOT", tmp_path)
+    monkeypatch.setattr(claims.course, "lessons", lambda: [tmp_path / "01_fitting.ipynb"])
     monkeypatch.setattr(claims.subprocess, "run", ran)
     monkeypatch.setattr(sys, "argv", ["claims.py", "--profile", "gpu"])
     with pytest.raises(SystemExit) as ended:

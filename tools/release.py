@@ -3,13 +3,12 @@
 nbgrader's own preprocessors do it, without its database. One step is ours, for code that students repair rather than write: a
 solution cell may hold, below its solution, what is released in its place, as comments between `### BEGIN RELEASE` and
 `### END RELEASE`. Badges and set-up cell are those of tools/badges.py.
-Usage: python tools/homework.py [--check]
+Usage: python tools/release.py [--check]
 """
 
 import re
 from pathlib import Path
 
-import badges
 from nbformat import NotebookNode
 from nbgrader.preprocessors import (
     CheckCellMetadata,
@@ -21,7 +20,8 @@ from nbgrader.preprocessors import (
     NbGraderPreprocessor,
 )
 
-import notebooks
+import badges
+import course
 
 # `course_utils.check` takes an answer that raises this for one that was not given yet.
 CODE_STUB = 'raise NotImplementedError("your code")'
@@ -57,15 +57,15 @@ def released(notebook: NotebookNode) -> NotebookNode:
 
 
 def main() -> None:
-    parser = notebooks.parser(__doc__)
+    parser = course.parser(__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, and fail when a homework is out of step")
-    parser.add_argument("--root", type=Path, default=notebooks.ROOT, help="folder with homework/source/ and notebooks/")
+    parser.add_argument("--root", type=Path, default=course.ROOT, help="folder with homework/source/ and notebooks/")
     options = parser.parse_args()
     texts = {}
-    for source in notebooks.homework_sources(options.root):
+    for source in course.homework_sources(options.root):
         target = options.root / "notebooks" / source.name
-        texts[target] = badges.refreshed(options.root, target, released(notebooks.read(source)))
-    notebooks.keep_in_step(texts, "make release", options.check)
+        texts[target] = badges.refreshed(options.root, target, released(course.read(source)))
+    course.keep_in_step(texts, "make release", options.check)
 
 
 if __name__ == "__main__":
