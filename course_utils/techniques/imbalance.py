@@ -150,24 +150,6 @@ def effective_number(counts: Tensor, beta: float) -> Tensor:
     return _mean_one(-1 / torch.expm1(_counts(counts) * log_beta))  # 1 - beta ** n, of which for beta near 1 nothing is left
 
 
-def complement(counts: Tensor) -> Tensor:
-    """Class weights 1 - n / N, scaled to mean 1. With many classes they hardly differ, and hardly help. Lesson 11.
-
-    Args:
-        counts: samples of each class, ``(K,)``, at least 1 each; two classes at least.
-
-    Returns:
-        float32 ``(K,)``.
-
-    Raises:
-        ValueError: a class has no sample, or there is one class only.
-    """
-    counts = _counts(counts)
-    if len(counts) < 2:
-        raise ValueError("there is one class only: its weight would be 0.")
-    return _mean_one(1 - counts / counts.sum())
-
-
 def focal_loss(logits: Tensor, y: Tensor, gamma: float, weight: Tensor | None = None) -> Tensor:
     """Cross-entropy in which a sample counts ``(1 - p) ** gamma``, with ``p`` the probability given to its true class.
 

@@ -1,10 +1,9 @@
-"""Label smoothing in its two conventions, as a batch transform, and what it asks of the logits. Built in lesson 08.
+"""Label smoothing in its two conventions, as a batch transform. Built in lesson 08.
 
 Torch smooths within the loss (``F.cross_entropy(..., label_smoothing=alpha)``), in the first convention; as a batch transform
 it smooths training targets only, so that no loss on validation or test data is ever smoothed by accident.
 """
 
-import math
 from typing import Literal
 
 from torch import Tensor
@@ -46,35 +45,3 @@ def label_smoothing(alpha: float, num_classes: int, convention: Convention = "al
         return x, p * (1 - alpha) + (1 - p) * (alpha / (num_classes - 1))
 
     return smoothed
-
-
-def others_to_all(alpha: float, num_classes: int) -> float:
-    """The ``alpha`` of convention ``"all"`` that gives the same targets as ``alpha`` of ``"others"``: ``alpha K / (K - 1)``.
-
-    Above 1 there is none: the true class then has less than the others.
-
-    Raises:
-        ValueError: ``alpha`` is not in 0..1, or there are fewer than two classes.
-
-    >>> round(others_to_all(0.09, 10), 3)
-    0.1
-    """
-    alpha, num_classes = valid.share(alpha, "alpha"), valid.whole_number(num_classes, "num_classes", 2)
-    return alpha * num_classes / (num_classes - 1)
-
-
-def optimal_logit_gap(alpha: float, num_classes: int) -> float:
-    """Distance, in nats, between the true class's logit and the others' at which the smoothed loss is least.
-
-    With targets of convention ``"all"`` it is ``ln((1 - alpha + alpha / K) / (alpha / K))``; without smoothing there is no such
-    distance, and it is infinite. Lesson 08.
-
-    Raises:
-        ValueError: ``alpha`` is not in 0..1, or there are fewer than two classes.
-
-    >>> round(optimal_logit_gap(0.1, 3), 4)
-    3.3322
-    """
-    alpha, num_classes = valid.share(alpha, "alpha"), valid.whole_number(num_classes, "num_classes", 2)
-    # Two terms of at least 0 each: nothing cancels near alpha = 1, nothing overflows near 0.
-    return math.inf if alpha == 0 else math.log1p((num_classes - 1) * (1 - alpha)) - math.log(alpha)

@@ -20,7 +20,6 @@ COUNTS = torch.tensor([100, 30, 7, 1])
 WEIGHTS = {
     "inverse": imbalance.inverse_frequency,
     "effective": functools.partial(imbalance.effective_number, beta=0.99),
-    "complement": imbalance.complement,
 }
 
 
@@ -191,7 +190,6 @@ def test_class_weights_have_mean_one_and_favour_rare_classes(name):
 
 def test_class_weights_are_those_of_their_formulas():
     torch.testing.assert_close(imbalance.inverse_frequency(torch.tensor([1, 2, 4])), torch.tensor([12 / 7, 6 / 7, 3 / 7]))
-    torch.testing.assert_close(imbalance.complement(torch.tensor([1, 1, 2])), torch.tensor([9 / 8, 9 / 8, 6 / 8]))
     torch.testing.assert_close(imbalance.effective_number(torch.tensor([1, 2]), 0.5), torch.tensor([6 / 5, 4 / 5]))
 
 
@@ -226,11 +224,6 @@ def test_a_class_without_samples_is_refused(name, counts):
     others = {"adjustment": functools.partial(imbalance.logit_adjustment, logits), "adjusted loss": imbalance.adjusted_loss}
     with pytest.raises(ValueError, match="at least 1 each"):
         (WEIGHTS | others)[name](counts)
-
-
-def test_one_class_has_no_complement():
-    with pytest.raises(ValueError, match="one class only"):
-        imbalance.complement(torch.tensor([5]))
 
 
 # Focal loss

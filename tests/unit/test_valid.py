@@ -296,8 +296,6 @@ CALLS = {
     mixing.max_mix: {"num_classes": 2},
     mixing.mix_pairs: {"x": X, "p": P, "index": torch.arange(N), "lam": 0.5},
     smoothing.label_smoothing: {"alpha": 0.5, "num_classes": 2},
-    smoothing.others_to_all: {"alpha": 0.5, "num_classes": 2},
-    smoothing.optimal_logit_gap: {"alpha": 0.5, "num_classes": 2},
     noise.disturb_label: {"alpha": 0.5, "num_classes": 2},
     noise.disturb_value: {"sigma": 0.5, "share": 0.5},
     noise.corrupt_labels: {"labels": Y, "share": 0.5, "num_classes": 2, "generator": generator()},
@@ -573,7 +571,7 @@ def test_numbers_beyond_int64_are_refused():
     with pytest.raises(ValueError, match=r"num_classes has 64 bits; it must be below 2 \*\* 63"):
         targets.as_probabilities(torch.tensor([0]), 2**63)
     with pytest.raises(ValueError, match="bits; it must be below"):
-        smoothing.others_to_all(0.1, 10**400)
+        smoothing.label_smoothing(0.1, 10**400)
     with pytest.raises(ValueError, match=f"labels go up to {2**63 + 5}; class indices lie below"):
         valid.class_indices(torch.tensor([2**63 + 5, 1], dtype=torch.uint64))
 
