@@ -2,7 +2,7 @@
 
 Rooms are imported by name, ``from course_utils import data, train``; importing the package alone imports nothing.
 A room imports only rooms that stand before it in this list: ``files``, ``valid``, ``runtime``, ``parallel``, ``data``,
-``audit``, ``wafers``, ``augment``, ``models``, ``techniques``, ``metrics``, ``calibration``, ``detection``, ``precision``,
+``audit``, ``augment``, ``models``, ``techniques``, ``metrics``, ``calibration``, ``detection``, ``precision``,
 ``checkpoint``, ``train``, ``experiment``, ``plots``, ``check``, ``record``.
 """
 

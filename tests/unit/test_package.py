@@ -19,7 +19,6 @@ FLOORS = [
     "parallel",
     "data",
     "audit",
-    "wafers",
     "augment",
     "models",
     "techniques",

@@ -26,11 +26,10 @@ from course_utils import (
     plots,
     runtime,
     valid,
-    wafers,
 )
 from course_utils.techniques import alike, ensembles, imbalance, mixing, noise, pseudo, smoothing, targets
 
-ROOMS = [audit, augment, calibration, data, detection, metrics, models, plots, runtime, wafers]
+ROOMS = [audit, augment, calibration, data, detection, metrics, models, plots, runtime]
 ROOMS += [alike, ensembles, imbalance, mixing, noise, pseudo, smoothing, targets]
 
 
@@ -271,9 +270,6 @@ CALLS = {
     runtime.seeds: {"count": 3},
     data.carve: {"name": "n", "train": split_of(Y, 0), "test": split_of(Y, 50), "classes": ("a", "b"), "per_class": 2},
     data.TensorLoader: {"x": X, "y": Y, "batch_size": 5},
-    wafers.singles: {"n_per_class": 1, "size": 16, "generator": generator(), "noise": 0.5},
-    wafers.composites: {"n_per_pair": 1, "size": 16, "generator": generator(), "noise": 0.5},
-    wafers.wafer: {"size": 16},
     augment.random_crop: {"padding": 2},
     augment.random_flip: {"p": 0.5},
     models.MLP: {"in_features": 3, "num_classes": 2, "dropout": 0.5},
