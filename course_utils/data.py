@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_utils import parallel, valid
+from course_utils import parallel, runtime, valid
+
+BatchTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 _HERE = Path(__file__).parent
 # A wheel carries the bundled files inside the package; a clone keeps them at its top.
@@ -59,6 +61,15 @@ class Split(NamedTuple):
 
     x: Tensor
     y: Tensor
+
+    def first(self, n: int) -> "Split":
+        """The first ``n`` samples, without a copy: a small training set (the bundled sets are shuffled).
+
+        Raises:
+            ValueError: ``n`` is no whole number from 1 to the number of samples.
+        """
+        n = valid.whole_number(n, "n", 1, len(self.x))
+        return Split(self.x[:n], self.y[:n])
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,7 +359,7 @@ class TensorLoader:
         shuffle: bool = False,
         sampler: Iterable[int] | None = None,
         generator: torch.Generator | None = None,
-        batch_transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+        batch_transform: BatchTransform | None = None,
         device: torch.device | str | None = None,
         drop_last: bool = False,
     ) -> None:
@@ -407,3 +418,53 @@ class TensorLoader:
             # On a CPU far faster than self.x[index], which copies value by value.
             batch = self.x.index_select(0, index), self.y.index_select(0, index)
             yield self.batch_transform(*batch) if self.batch_transform else batch
+
+
+def shuffled(
+    split: Split | tuple[Tensor, Tensor],
+    seed: int,
+    batch_transform: BatchTransform | None = None,
+    *,
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
+) -> TensorLoader:
+    """Batches to train on, in a new order each pass. The seed decides the orders, so two techniques see the same batches.
+
+    Args:
+        split: inputs and targets; see `TensorLoader`.
+        seed: at least 0.
+        batch_transform: what is done with each batch, such as `augment.normalize`.
+        batch_size: samples a batch.
+        device: where the tensors are kept; `runtime.device` when ``None``.
+
+    Raises:
+        ValueError: as `TensorLoader`, or a seed that is no whole number.
+
+    >>> train_loader = shuffled(load("mnist-small").train.first(100), seed=0)
+    >>> [len(y) for x, y in train_loader]
+    [64, 36]
+    """
+    order = torch.Generator().manual_seed(valid.whole_number(seed, "seed", 0))
+    x, y = _inputs_and_targets(split)
+    options = {"batch_transform": batch_transform, "device": device or runtime.device()}
+    return TensorLoader(x, y, batch_size, shuffle=True, generator=order, **options)
+
+
+def in_order(
+    split: Split | tuple[Tensor, Tensor],
+    batch_transform: BatchTransform | None = None,
+    *,
+    batch_size: int = 1000,
+    device: torch.device | str | None = None,
+) -> TensorLoader:
+    """Batches to validate or test on, in the order of the split; arguments and errors are as for `shuffled`."""
+    x, y = _inputs_and_targets(split)
+    return TensorLoader(x, y, batch_size, batch_transform=batch_transform, device=device or runtime.device())
+
+
+def _inputs_and_targets(split: Split | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    if isinstance(split, Dataset):
+        raise ValueError("split is a whole dataset; give one of its splits, such as dataset.train.")
+    if not isinstance(split, (tuple, list)) or len(split) != 2:
+        raise ValueError(f"split is a {type(split).__name__}; give inputs and targets, such as dataset.train or (x, y).")
+    return split[0], split[1]

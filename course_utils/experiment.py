@@ -1,11 +1,267 @@
-"""The form of an experiment: every condition with every seed, a tidy table, paired differences with their interval."""
+"""The form of every comparison: each condition with each seed, a table with a row per run, differences seed by seed.
 
+    def train_and_test(seed, batch_transform):
+        model = models.fresh(models.SmallCNN, seed)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        train.fit(model, data.shuffled(few, seed), optimizer=optimizer, epochs=20, batch_transform=batch_transform)
+        return {"accuracy": train.evaluate(model, test_loader).accuracy}
+
+    techniques = {"plain": None, "mixup": mixing.mixup(1.0, num_classes)}
+    scores = experiment.over_seeds(train_and_test, techniques, seeds)
+    scores.summary()
+    scores.difference("mixup", "plain")
+
+It knows no technique and no measure. Lessons 00 and 01 write the same out by hand.
+"""
+
+import difflib
 import math
+import numbers
 import statistics
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from course_utils import valid
+import numpy as np
+from torch import Tensor
+
+from course_utils import runtime, train, valid
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Name = str | float  # of a condition: text, or a number such as a learning rate
+Share = TypeVar("Share", float, "pd.Series")
+
+
+def over_seeds(
+    run: Callable[[int, Any], Mapping[str, Any]],
+    conditions: Mapping[Name, Any] | Iterable[Name],
+    seeds: Iterable[int],
+    *,
+    progress: bool = True,
+) -> "Results":
+    """Call ``run(seed, condition)`` for every condition with every seed, under one progress bar (lesson 01).
+
+    All conditions of a seed run before the next seed begins. Before each run all generators are seeded
+    (`runtime.seed_everything`), and bars of training within it are hidden.
+
+    Args:
+        run: returns a dict. Numbers in it (also booleans, and tensors and arrays with no dimension) are measures; a
+            `train.History` or a frame is learning curves; anything else, such as the network, is kept as it is. Every run
+            returns the same names.
+        conditions: from the name of a condition to the value that ``run`` gets for it, as it is; or several numbers or words,
+            such as learning rates, each its own name. Every seed gets the same object: what changes in a run, such as a
+            network, is made in ``run``.
+        seeds: different whole numbers from 0 to 2**32 - 1; one at least.
+        progress: show the bar.
+
+    Raises:
+        ValueError: no condition or seed, one that is there twice, or runs that do not return what is said above. Whatever
+            ``run`` raises has a note with the condition and the seed.
+
+    >>> scores = over_seeds(lambda seed, rate: {"score": rate + seed / 10}, [0.5, 1.0], seeds=[0, 1, 2], progress=False)
+    >>> scores.difference(1.0, 0.5)
+    1.0 − 0.5, score: +0.500 (95 % interval +0.500 to +0.500, 3 seeds)
+    """
+    named = _named(conditions)
+    seeds = valid.whole_numbers(seeds, "seeds", 0)
+    runs: dict[tuple[Name, int], dict[str, Any]] = {}
+    jobs = [(name, seed) for seed in _different(seeds, "seed") for name in named]
+    with runtime.progress(description="experiment", total=len(jobs), show=progress) as bar, runtime.without_bars():
+        for name, seed in jobs:
+            bar.set_postfix_str(f"{name}, seed {seed}")
+            runtime.seed_everything(seed)
+            try:
+                found = run(seed, named[name])
+                _same_kinds(found, next(iter(runs.values()), found))  # now, and not when hours have passed
+            except Exception as error:
+                error.add_note(f"This was the run of condition {name!r} with seed {seed}.")
+                raise
+            runs[name, seed] = dict(found)
+            bar.update()
+    return Results({(name, seed): runs[name, seed] for name in named for seed in seeds})
+
+
+class Results:
+    """What the runs of an experiment gave: ``results[condition, seed]`` is what ``run`` returned.
+
+    A measure that is not finite, as after a diverged run, is never left out: its mean is not finite either.
+
+    Args:
+        runs: from condition and seed to the dict of that run, as a loop by hand may have filled it.
+
+    Raises:
+        ValueError: no runs, a condition that lacks a seed, or dicts that `over_seeds` would refuse.
+    """
+
+    def __init__(self, runs: Mapping[tuple[Name, int], Mapping[str, Any]]) -> None:
+        if not runs:
+            raise ValueError("there are no runs: give one for each condition and seed.")
+        self.runs = dict(runs)
+        self.conditions = _different(list(dict.fromkeys(name for name, _ in runs)), "condition")
+        self.seeds = list(dict.fromkeys(seed for _, seed in runs))
+        for name in self.conditions:
+            for seed in self.seeds:
+                if (name, seed) not in runs:
+                    raise ValueError(
+                        f"there is no run of condition {name!r} with seed {seed}: every condition needs every seed."
+                    )
+        first = next(iter(runs.values()))
+        for found in runs.values():
+            _same_kinds(found, first)
+        kinds = _kinds(first)
+        self.measures = [name for name, kind in kinds.items() if kind == "a number"]
+        self._curves = [name for name, kind in kinds.items() if kind == "learning curves"]
+
+    def __getitem__(self, condition_and_seed: tuple[Name, int]) -> Mapping[str, Any]:
+        if condition_and_seed not in self.runs:
+            raise KeyError(
+                f"there is no run {condition_and_seed!r}; ask for a condition and a seed, such as {next(iter(self.runs))}."
+            )
+        return self.runs[condition_and_seed]
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """A row per run, with the columns ``condition``, ``seed``, and one per measure."""
+        import pandas as pd
+
+        rows = []
+        for (name, seed), found in self.runs.items():
+            rows.append({"condition": name, "seed": seed} | {measure: _number(found[measure]) for measure in self.measures})
+        return pd.DataFrame(rows)
+
+    def by_seed(self, measure: str | None = None) -> "pd.DataFrame":
+        """One measure with a row per seed and a column per condition.
+
+        Args:
+            measure: may be left out where there is only one.
+
+        Raises:
+            ValueError: there is no such measure, or none was named and there are several.
+        """
+        import pandas as pd
+
+        measure = self._measure(measure)
+        columns = {}
+        for name in self.conditions:
+            columns[name] = [_number(self.runs[name, seed][measure]) for seed in self.seeds]
+        return pd.DataFrame(columns, index=pd.Index(self.seeds, name="seed")).rename_axis(columns="condition")
+
+    def summary(self, *measures: str) -> "pd.DataFrame":
+        """Mean ± standard deviation over the seeds: a row per condition, a column per measure, and ``n``, the number of seeds.
+
+        The standard deviation says how far one run lies from another; of a single seed there is none. What it does not
+        hold is the chance of the test split, which is the same for all seeds: see `standard_error`.
+
+        Args:
+            measures: the ones to show; all when there is none.
+
+        Raises:
+            ValueError: there is no such measure.
+        """
+        import pandas as pd
+
+        shown = [self._measure(measure) for measure in measures] or self.measures or [self._measure(None)]
+        columns = {}
+        for measure in shown:
+            wide = self.by_seed(measure)
+            decimals = _decimals(wide.to_numpy().ravel())
+            columns[measure] = [_mean_and_std(wide[name], decimals) for name in self.conditions]
+        index = pd.Index(self.conditions, name="condition")
+        return pd.DataFrame(columns, index=index).assign(n=len(self.seeds))
+
+    def difference(self, first: Name, second: Name, measure: str | None = None) -> "Difference":
+        """First condition minus second, seed by seed: what both share, such as data and first weights, drops out.
+
+        Args:
+            first, second: names of two conditions.
+            measure: may be left out where there is only one.
+
+        Raises:
+            ValueError: there is no such condition or measure, or the two conditions are the same.
+        """
+        wide = self.by_seed(measure)
+        for name in (first, second):
+            _known(name, self.conditions, "condition")
+        if first == second:
+            raise ValueError(f"both conditions are {first!r}: a difference needs two.")
+        per_seed = wide[first] - wide[second]
+        return Difference(first, second, self._measure(measure), per_seed, *interval(per_seed))
+
+    def curves(self, column: str, of: str | None = None) -> "pd.DataFrame":
+        """One column of the learning curves of all runs: a row per epoch, a column per condition and seed.
+
+        A run that stopped early has NaN after its last epoch.
+
+        Args:
+            column: such as ``"val_accuracy"``.
+            of: name under which ``run`` returned the curves; may be left out where there is only one.
+
+        Raises:
+            ValueError: there are no such curves, or no such column in them.
+        """
+        import pandas as pd
+
+        of = self._only(of, self._curves, "learning curves", "a History or its frame")
+        found = {}
+        for run, given in self.runs.items():
+            frame = given[of].frame if isinstance(given[of], train.History) else given[of]
+            found[run] = frame[_known(column, list(frame.columns), "column of learning curves")]
+        return pd.concat(found, axis=1, names=["condition", "seed"])
+
+    def _measure(self, measure: str | None) -> str:
+        return self._only(measure, self.measures, "measure", "a number")
+
+    def _only(self, name: str | None, names: list[str], what: str, kind: str) -> str:
+        if name is not None and names:
+            return _known(name, names, what)
+        if len(names) == 1:
+            return names[0]
+        if not names:
+            raise ValueError(f"there is no {what}: the dicts that the runs returned hold nothing that is {kind}.")
+        raise ValueError(f"there are several of {what}; name one of {', '.join(names)}.")
+
+    def __repr__(self) -> str:
+        held = f"Results of {len(self.conditions)} conditions with {len(self.seeds)} seeds"
+        return f"{held}\n{self.summary().to_string()}" if self.measures else f"{held}, without measures"
+
+    def _repr_html_(self) -> str | None:
+        return self.summary().to_html() if self.measures else None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Difference:
+    """One condition minus another, paired by seed; its text is one line that can be read.
+
+    Attributes:
+        first, second, measure: what was compared.
+        per_seed: a series with the seeds as its index.
+        mean, low, high: mean of the differences, and their 95 % interval by Student's t; NaN as in `interval`.
+    """
+
+    first: Name
+    second: Name
+    measure: str
+    per_seed: "pd.Series"
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.per_seed)
+
+    def __repr__(self) -> str:
+        what = f"{self.first} − {self.second}, {self.measure}"
+        if not math.isfinite(self.mean):
+            return f"{what}: no mean, {_not_finite(self.per_seed)}"
+        decimals = _decimals([value for value in (self.mean, self.low, self.high) if math.isfinite(value)])
+        mean, low, high = (f"{value:+.{decimals}f}".replace("-", "−") for value in (self.mean, self.low, self.high))
+        if self.n == 1:
+            return f"{what}: {mean} (1 seed: no interval)"
+        return f"{what}: {mean} (95 % interval {low} to {high}, {self.n} seeds)"
 
 
 class Interval(NamedTuple):
@@ -17,7 +273,7 @@ class Interval(NamedTuple):
 
 
 def interval(values: Iterable[float] | Mapping[int, float], confidence: float = 0.95) -> Interval:
-    """Mean of the values and its confidence interval by Student's t, which allows for few seeds.
+    """Mean of the values and its confidence interval by Student's t, which allows for few seeds (lesson 01).
 
     Args:
         values: one number per seed, one at least; of a mapping or a series, its values. One that is not finite makes all NaN.
@@ -32,18 +288,128 @@ def interval(values: Iterable[float] | Mapping[int, float], confidence: float = 
     """
     confidence = valid.number(confidence, "confidence", "it lies above 0 and below 1", valid.ABOVE_0, valid.BELOW_1)
     try:
-        numbers = [float(value) for value in (values.values() if isinstance(values, Mapping) else values)]
+        listed = [float(value) for value in (values.values() if isinstance(values, Mapping) else values)]
     except (TypeError, ValueError):
         raise ValueError(f"values are {values!r}; give one number for each seed.") from None
-    if not numbers:
+    if not listed:
         raise ValueError("there are no values; give one number for each seed, one at least.")
-    if not all(map(math.isfinite, numbers)):
+    if not all(map(math.isfinite, listed)):
         return Interval(math.nan, math.nan, math.nan)
-    mean = statistics.fmean(numbers)
-    if len(numbers) == 1:
+    mean = statistics.fmean(listed)
+    if len(listed) == 1:
         return Interval(mean, math.nan, math.nan)
     from scipy.special import stdtrit  # the quantile of Student's t, without the second that `scipy.stats` takes to import
 
-    degrees = len(numbers) - 1
-    half = float(stdtrit(degrees, (1 + confidence) / 2)) * statistics.stdev(numbers) / math.sqrt(len(numbers))
+    degrees = len(listed) - 1
+    half = float(stdtrit(degrees, (1 + confidence) / 2)) * statistics.stdev(listed) / math.sqrt(len(listed))
     return Interval(mean, mean - half, mean + half)
+
+
+def standard_error(share: Share, samples: int) -> Share:
+    """Standard error of an accuracy that comes from the choice of the test images: sqrt(p (1 − p) / n) (lesson 01).
+
+    All seeds are tested on the same images, so the spread over seeds does not hold it, and more seeds do not make it
+    smaller. It belongs beside every summary::
+
+        table = scores.summary("accuracy")
+        table["test split ±"] = experiment.standard_error(scores.by_seed("accuracy").mean(), samples=1000)
+
+    Args:
+        share: accuracy in 0..1, or a series of them.
+        samples: number of test samples, at least 1.
+
+    Raises:
+        ValueError: a share outside 0..1, or no sample.
+
+    >>> round(standard_error(0.9, samples=1000), 4)
+    0.0095
+    """
+    samples = valid.whole_number(samples, "samples", 1)
+    for value in np.ravel(share):
+        valid.share(value, "share", "an accuracy")
+    return (share * (1 - share) / samples) ** 0.5
+
+
+# --- what runs give, and how numbers are written -----------------------------------------------------------------------------
+
+
+def _named(conditions: Mapping[Name, Any] | Iterable[Name]) -> dict[Name, Any]:
+    if isinstance(conditions, (str, bytes)) or not isinstance(conditions, Iterable):
+        raise ValueError(f"conditions are {conditions!r}; give a dict from names to values, or a list of numbers or words.")
+    names = list(conditions)
+    for name in names:
+        if not isinstance(name, (str, numbers.Real)):
+            raise ValueError(f"a condition is {name!r}; name it: give a dict from names (text or numbers) to values.")
+    _different(names, "condition")
+    return dict(conditions) if isinstance(conditions, Mapping) else {name: name for name in names}
+
+
+def _different(names: list, what: str) -> list:
+    if not names:
+        raise ValueError(f"there is no {what}; give one at least.")
+    texts = [str(name) for name in names]
+    for text in texts:
+        if texts.count(text) > 1:
+            raise ValueError(f"there are two of {what} {text}; each must be there once.")
+    return names
+
+
+def _kinds(found: Mapping[str, Any]) -> dict[str, str]:
+    """From each name in what a run returned to what it is."""
+    import pandas as pd
+
+    if not isinstance(found, Mapping) or not found:
+        shown = "nothing" if found is None else f"{found!r}"[:80]
+        raise ValueError(f'run returned {shown}; it must return a dict, such as {{"accuracy": 0.9}}.')
+    kinds = {}
+    for name, value in found.items():
+        if not isinstance(name, str) or name in ("condition", "seed"):
+            raise ValueError(f"run returned something named {name!r}; names are text other than 'condition' and 'seed'.")
+        is_curves = isinstance(value, (train.History, pd.DataFrame))
+        kinds[name] = "learning curves" if is_curves else "something else" if _number(value) is None else "a number"
+    return kinds
+
+
+def _same_kinds(found: Mapping[str, Any], first: Mapping[str, Any]) -> None:
+    kinds, expected = _kinds(found), _kinds(first)
+    if kinds.keys() != expected.keys():
+        raise ValueError(
+            f"run returned {', '.join(kinds)}, and before {', '.join(expected)}: every run returns the same names."
+        )
+    for name, kind in kinds.items():
+        if kind != expected[name]:
+            raise ValueError(f"run returned {kind} as {name!r} ({found[name]!r:.60}), and before {expected[name]}.")
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0:
+        value = value.item()
+    return float(value) if isinstance(value, numbers.Real) else None
+
+
+def _known(name: Any, names: list, what: str) -> Any:
+    if name in names:
+        return name
+    close = difflib.get_close_matches(str(name), [str(known) for known in names], n=1, cutoff=0.4)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"there is no {what} {name!r}.{hint} Known: {', '.join(map(str, names))}.")
+
+
+def _mean_and_std(values: "pd.Series", decimals: int) -> str:
+    if not np.isfinite(values).all():
+        return _not_finite(values)
+    mean = f"{values.mean():.{decimals}f}"
+    return mean if len(values) == 1 else f"{mean} ± {values.std():.{decimals}f}"
+
+
+def _not_finite(values: "pd.Series") -> str:
+    seeds = ", ".join(str(seed) for seed in values.index[~np.isfinite(values)])
+    return f"not finite (seed {seeds})"
+
+
+def _decimals(values: Iterable[float]) -> int:
+    """Three decimals; fewer for large numbers, more where three would show only zeros."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest >= 100:
+        return 1
+    return 3 if largest >= 0.01 or largest == 0 else 2 - math.floor(math.log10(largest))

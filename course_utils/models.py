@@ -3,10 +3,40 @@
 All return logits ``(B, num_classes)``. Widths are arguments, so that a lesson can be honest on a laptop.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_utils import valid
+from course_utils import runtime, valid
+
+
+def fresh(make: Callable[..., nn.Module], seed: int, **architecture: Any) -> nn.Module:
+    """A new network whose first weights the seed decides, on `runtime.device` (lesson 00).
+
+    It seeds all generators (`runtime.seed_everything`), makes the network, and moves it: what a run does first.
+
+    Args:
+        make: a class of this module, or a function that builds a network.
+        seed: see `runtime.seed_everything`.
+        architecture: arguments of ``make``, such as ``width=8``.
+
+    Raises:
+        ValueError: ``make`` is a network already, or makes something else; a bad seed.
+
+    >>> model = fresh(SmallCNN, seed=0, width=8)
+    >>> bool((model[0].weight == fresh(SmallCNN, seed=0, width=8)[0].weight).all())
+    True
+    """
+    if isinstance(make, nn.Module):
+        name = type(make).__name__
+        raise ValueError(f"make is a network already, with weights from before the seed: give what makes it, such as {name}.")
+    runtime.seed_everything(seed)
+    model = make(**architecture)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"make returned a {type(model).__name__}; it must return a network (nn.Module).")
+    return model.to(runtime.device())
 
 
 class _Layers(nn.Sequential):

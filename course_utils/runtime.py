@@ -1,10 +1,12 @@
 """Where and how large a lesson runs: profile, budget, device, rank, seeds, progress, and a check of the environment."""
 
+import contextlib
+import contextvars
 import os
 import platform
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from types import SimpleNamespace
 
@@ -15,6 +17,7 @@ from tqdm import tqdm
 from course_utils import files, valid
 
 PROFILES = ("ci", "cpu", "gpu")
+_WITHOUT_BARS = contextvars.ContextVar("_WITHOUT_BARS", default=False)
 
 
 def profile() -> str:
@@ -145,13 +148,28 @@ def budget(*, ci: dict, cpu: dict, gpu: dict) -> SimpleNamespace:
 def progress(iterable: Iterable | None = None, description: str = "", total: int | None = None, show: bool = True) -> tqdm:
     """Progress bar in plain text on standard output: one look in JupyterLab, Colab, a terminal and a rendered page.
 
-    Under torchrun, rank 0 alone shows it.
+    Under torchrun, rank 0 alone shows it; within `without_bars`, nobody.
 
     Widget bars would leave an empty "0%" behind in a saved page, and standard error would paint the bar red.
     """
     layout = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-    options = {"desc": description, "total": total, "disable": not show or rank() > 0, "bar_format": layout}
+    options = {
+        "desc": description,
+        "total": total,
+        "disable": not show or rank() > 0 or _WITHOUT_BARS.get(),
+        "bar_format": layout,
+    }
     return tqdm(iterable, **options, file=_Output(), ncols=100, mininterval=0.5)
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Within it `progress` shows no bar: for the steps of longer work that has a bar of its own."""
+    token = _WITHOUT_BARS.set(True)
+    try:
+        yield
+    finally:
+        _WITHOUT_BARS.reset(token)
 
 
 class _Output:

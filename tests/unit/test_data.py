@@ -587,3 +587,70 @@ def test_a_loader_that_cannot_work_is_refused(kind):
     y = y[: options.pop("targets", len(y))]
     with pytest.raises(error, match=message):
         list(TensorLoader(x, y, **options))
+
+
+# --- what every lesson trains and tests on -----------------------------------------------------------------------------------
+
+
+def same_batches(ours, theirs):
+    pairs = list(zip(ours, theirs, strict=True))
+    return all(torch.equal(x, other_x) and torch.equal(y, other_y) for (x, y), (other_x, other_y) in pairs)
+
+
+def test_shuffled_and_in_order_are_the_loaders_that_lessons_write_by_hand():
+    clothes = data.load("fashion-small")
+    normalized = augment.normalize(clothes.mean, clothes.std)
+    for size, split, transform in ((64, clothes.train.first(200), normalized), (10, (clothes.val.x, clothes.val.y), None)):
+        order = torch.Generator().manual_seed(3)
+        by_hand = TensorLoader(*split, size, shuffle=True, generator=order, batch_transform=transform, device="cpu")
+        ours = data.shuffled(split, 3, transform, batch_size=size)
+        assert same_batches(ours, by_hand)
+        assert same_batches(ours, by_hand), "the second pass, in its own order"
+        by_hand = TensorLoader(*split, size, batch_transform=transform, device="cpu")
+        assert same_batches(data.in_order(split, transform, batch_size=size), by_hand)
+    assert len(data.shuffled(clothes.train, 0)) == -(-len(clothes.train.y) // 64)
+    assert len(data.in_order(clothes.train)) == -(-len(clothes.train.y) // 1000)
+
+
+def test_orders_change_with_the_pass_and_with_the_seed():
+    x, y = numbers(50)
+    orders = []
+    for seed in (0, 0, 1):
+        loader = data.shuffled((x, y), seed)
+        orders.append([torch.cat([targets for _, targets in loader]).tolist() for _ in range(2)])
+    assert orders[0] == orders[1]
+    assert orders[0][0] != orders[0][1]
+    assert orders[0] != orders[2]
+    assert sorted(orders[2][1]) == sorted(y.tolist())
+
+
+def test_loaders_stand_on_the_device_of_the_profile_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr(data.runtime, "device", lambda: torch.device("meta"))
+    split = Split(*numbers(4))
+    for loader in (data.shuffled(split, 0), data.in_order(split)):
+        assert loader.x.device.type == loader.y.device.type == "meta"
+    for loader in (data.shuffled(split, 0, device="cpu"), data.in_order(split, device="cpu")):
+        assert loader.x.device.type == "cpu"
+
+
+def test_what_is_no_split_and_no_seed_is_refused():
+    digits = data.load("mnist-small")
+    for make in (lambda split: data.shuffled(split, 0), data.in_order):
+        for split, words in ((digits, "such as dataset.train"), (digits.train.x, "split is a Tensor"), ((1, 2, 3), "tuple")):
+            with pytest.raises(ValueError, match=words):
+                make(split)
+    for seed in (-1, 0.5, None):
+        with pytest.raises(ValueError, match="seed is"):
+            data.shuffled(digits.val, seed)
+
+
+def test_the_first_samples_of_a_split():
+    train = data.load("mnist-small").train
+    few = train.first(7)
+    assert isinstance(few, Split)
+    assert torch.equal(few.x, train.x[:7])
+    assert torch.equal(few.y, train.y[:7])
+    assert len(train.first(len(train.y)).y) == len(train.y)
+    for n in (0, -1, len(train.y) + 1, 2.5):
+        with pytest.raises(ValueError, match=f"n is {n}.*from 1 to {len(train.y)}"):
+            train.first(n)

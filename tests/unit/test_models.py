@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from course_utils import models, runtime
 from course_utils.models import MLP, VGG16, AlexNet, ResNet18, SmallCNN
 
 BUILD = {
@@ -131,3 +132,43 @@ def test_a_slice_is_a_chain_of_the_same_layers(model):
 def test_arguments_out_of_range_are_refused_by_name(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+# --- fresh -------------------------------------------------------------------------------------------------------------------
+
+
+def small_net(width=3):
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, width))
+
+
+@pytest.mark.parametrize(("make", "architecture"), [(SmallCNN, {"width": 4, "dropout": 0.5}), (small_net, {"width": 5})])
+def test_a_fresh_network_is_what_lessons_make_by_hand(make, architecture):
+    ours = models.fresh(make, 7, **architecture)
+    after = torch.rand(3)
+    runtime.seed_everything(7)
+    by_hand = make(**architecture).to(runtime.device())
+    assert ours.state_dict().keys() == by_hand.state_dict().keys()
+    for name, weight in by_hand.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], weight)
+    assert torch.equal(torch.rand(3), after), "what is drawn afterwards, such as dropout, is the same too"
+    other = models.fresh(make, 8, **architecture).state_dict()
+    assert any(not torch.equal(other[name], weight) for name, weight in by_hand.state_dict().items())
+
+
+def test_a_fresh_network_stands_on_the_device_of_the_profile(monkeypatch):
+    monkeypatch.setattr(models.runtime, "device", lambda: torch.device("meta"))
+    assert next(models.fresh(small_net, 0).parameters()).device.type == "meta"
+
+
+def test_what_makes_no_fresh_network_is_refused():
+    for make, words in (
+        (small_net(), "a network already.*Sequential"),
+        (lambda: 3, "returned a int"),
+        (lambda: None, "NoneType"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            models.fresh(make, 0)
+    with pytest.raises(ValueError, match="seed is -1"):
+        models.fresh(small_net, -1)
+    with pytest.raises(TypeError, match="depth"):
+        models.fresh(small_net, 0, depth=3)
