@@ -49,10 +49,7 @@ def device() -> torch.device:
         return torch.device("cpu")
     name = _accelerator()
     if name is None:
-        raise RuntimeError(
-            "COURSE_PROFILE is gpu, but torch sees no GPU here. In Colab choose Runtime > Change runtime type > GPU; "
-            "elsewhere unset COURSE_PROFILE to run on the CPU."
-        )
+        raise RuntimeError(f"COURSE_PROFILE is gpu, but torch sees no GPU here: {_no_gpu_cure()}.")
     if name == "cuda" and world_size() > 1:
         local, count = _from_torchrun("LOCAL_RANK", 0), torch.cuda.device_count()
         if local >= count:
@@ -87,6 +84,12 @@ def _accelerator() -> str | None:
 def in_colab() -> bool:
     """Whether this is a Google Colab kernel."""
     return "google.colab" in sys.modules
+
+
+def _no_gpu_cure() -> str:
+    if in_colab():
+        return "choose Runtime > Change runtime type > GPU, then run the notebook again"
+    return "unset COURSE_PROFILE to run on the CPU"
 
 
 def seed_everything(seed: int) -> None:
@@ -214,7 +217,7 @@ def check_environment() -> list[dict]:
             "device",
             f"{name or 'CPU'}, {torch.get_num_threads()} CPU threads",
             name is not None or not wants_gpu,
-            "COURSE_PROFILE asks for a GPU and torch sees none: unset it, or choose a GPU runtime.",
+            f"COURSE_PROFILE asks for a GPU and torch sees none: {_no_gpu_cure()}.",
         )
     )
     return rows
