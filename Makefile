@@ -12,7 +12,7 @@ quoted = '$(subst ','\'',$(1))'
 absolute = $(if $(filter /%,$(firstword $(1))),$(1),$(CURDIR)/$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lessons test lint lab claims bench gpu data badges release readme figure grade constraints site clean
+.PHONY: help venv lessons test lint coverage lab claims bench gpu data badges release readme figure grade constraints site clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -37,6 +37,9 @@ test: lint  ## everything CI runs
 
 lint: $(READY)  ## formatting, spelling, notebooks without outputs, leaks
 	$(BIN)/pre-commit run --all-files
+
+coverage: $(READY)  ## which lines the tests of the package and of grading reach (shown, no gate)
+	COURSE_PROFILE=ci OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov tests/unit tests/homework
 
 lab: $(READY)  ## JupyterLab on the lessons
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
@@ -76,5 +79,5 @@ constraints:  ## resolve all dependencies anew into constraints.txt
 	$(PYTHON) tools/constraints.py
 
 clean:  ## remove what was built
-	rm -rf $(VENV) site build dist .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) site build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -not -path './.git/*' -exec rm -rf {} +

@@ -6,4 +6,4 @@ A room imports only rooms that stand before it in this list: ``files``, ``valid`
 ``checkpoint``, ``train``, ``experiment``, ``plots``, ``check``, ``record``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -12,7 +12,10 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "homework/README.md", "docs/layouts.md", "docs/torch-report.md"]
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "data/README.md", "homework/README.md"),
+    *("docs/layouts.md", "docs/torch-report.md"),
+]
 CONDA_NAMES = {"torch": "pytorch", "build": "python-build"}
 # What pip installs from an extra that names this package itself, and what conda users do without.
 OURS = "course-utils"
@@ -75,6 +78,16 @@ def test_data_readme_has_the_checksums_and_counts():
         assert facts["sha256"] in row
         assert counts in row
     assert sum(facts["bytes"] for facts in manifest.values()) <= 6e6
+
+
+def test_the_version_is_the_same_everywhere():
+    from course_utils import __version__
+
+    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\] - (Unreleased|\d{4}-\d\d-\d\d)$", text_of("CHANGELOG.md"), re.MULTILINE)
+    citation = yaml.safe_load(text_of("CITATION.cff"))
+    assert newest[1] == citation["version"] == __version__
+    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
+    assert "version" in PROJECT["dynamic"]
 
 
 def test_no_two_test_files_share_a_name():

@@ -162,7 +162,9 @@ def test_grading_asks_for_what_it_needs(make, course):
     assert calls == []
 
 
-@pytest.mark.parametrize("target", ["help", "lessons", "site", "lint", "lab", "claims", "data", "badges", "release", "readme"])
+@pytest.mark.parametrize(
+    "target", ["help", "lessons", "site", "lint", "coverage", "lab", "claims", "data", "badges", "release", "readme"]
+)
 def test_targets_run_in_a_clone_at_a_path_with_spaces(make, course, target):
     build(course, "pre-commit", "jupyter")
     done, calls = make(target)
