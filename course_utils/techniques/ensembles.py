@@ -1,4 +1,4 @@
-"""Ensembles: combiners of many members' predictions, the bootstrap, members trained at once, diversity. Built in lesson 10.
+"""Ensembles: combiners of many members' predictions, members trained at once, diversity. Built in lesson 10.
 
 Predictions of ``M`` members for ``N`` samples and ``K`` classes are stacked along the first dimension: class indices
 ``(M, N)``, logits ``(M, N, K)``.
@@ -96,25 +96,6 @@ def disagreement(predictions: Tensor) -> Tensor:
         raise ValueError(f"{members} members and {samples} samples: it takes two members to disagree, and a sample.")
     first, second = torch.combinations(torch.arange(members)).unbind(1)
     return (predictions[first] != predictions[second]).double().mean()
-
-
-def bootstrap(n: int, generator: torch.Generator) -> Tensor:
-    """``n`` of ``n`` positions, drawn with replacement: about 63 % of them occur, as ``1 - (1 - 1/n)^n`` nears ``1 - 1/e``.
-
-    Breiman, *Bagging Predictors*, 1996. Lesson 10.
-
-    Args:
-        n: number of samples, at least 1.
-        generator: CPU generator; one seed is one bootstrap sample.
-
-    Returns:
-        Positions, int64 ``(n,)``.
-
-    Raises:
-        ValueError: ``n`` is no whole number or below 1, or a generator that is not on the CPU.
-    """
-    n = valid.whole_number(n, "n", 1)
-    return torch.randint(n, (n,), generator=valid.cpu_generator(generator))
 
 
 def fit_together(

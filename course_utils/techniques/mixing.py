@@ -1,4 +1,4 @@
-"""Batch transforms that mix pairs of images and their targets: mixup, CutMix, pixel maximum. Built in lesson 07.
+"""Batch transforms that mix pairs of images and their targets: mixup and CutMix. Built in lesson 07.
 
 Each takes class indices ``(B,)`` or probabilities ``(B, K)`` and returns probabilities ``(B, K)``, so that transforms can be
 chained (`augment.chain`). In a chain, normalise first; smooth labels before or after mixing, with the same result; disturb
@@ -125,34 +125,6 @@ def paste_box(x: Tensor, p: Tensor, index: Tensor, box: tuple[int, int, int, int
     pasted[:, :, top:bottom, left:right] = x[index, :, top:bottom, left:right]
     lam = 1 - (bottom - top) * (right - left) / (x.shape[2] * x.shape[3])
     return pasted, torch.lerp(p[index], p, lam)
-
-
-def max_mix(num_classes: int) -> BatchTransform:
-    """Overlay pairs of images by the larger of each two pixels; targets are half one and half the other.
-
-    For images whose patterns are bright on dark, as strokes and defect maps are: there a maximum is what two patterns at once
-    look like. One permutation a batch. Lesson 07.
-
-    Args:
-        num_classes: number of classes ``K``, at least 2.
-
-    Returns:
-        Transform as `mixup`. A sample that is its own partner stays as it is.
-
-    Raises:
-        ValueError: ``num_classes`` is below 2; integer images; unequal numbers of images and targets; targets as in
-            `as_probabilities`.
-    """
-    num_classes = _classes(num_classes)
-
-    def overlaid(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        _need_floats(x)
-        p = as_probabilities(y, num_classes)
-        valid.as_many(x, p)
-        index = _random_pairs(x)
-        return torch.maximum(x, x.index_select(0, index)), torch.lerp(p[index], p, 0.5)
-
-    return overlaid
 
 
 def _beta(alpha: float) -> Callable[[], float]:

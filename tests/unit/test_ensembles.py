@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare, mode
+from scipy.stats import mode
 from torch import nn
 from torch.nn.utils import prune
 
@@ -82,7 +82,7 @@ def test_what_is_no_stack_of_logits_is_refused(logits):
         ensembles.average(logits)
 
 
-# Diversity and bootstrap
+# Diversity
 
 
 @given(st.integers(0, 1000), st.integers(2, 6))
@@ -98,25 +98,6 @@ def test_disagreement_is_the_mean_over_pairs(seed, members):
 def test_disagreement_needs_two_members_and_a_sample(named):
     with pytest.raises(ValueError, match="two members"):
         ensembles.disagreement(named)
-
-
-def test_a_bootstrap_draws_every_position_alike_and_leaves_out_one_in_e():
-    generator, n, times = torch.Generator().manual_seed(0), 200, 500
-    draws = [ensembles.bootstrap(n, generator) for _ in range(times)]
-    assert chisquare(torch.bincount(torch.cat(draws), minlength=n)).pvalue > 0.001
-    held = np.mean([len(draw.unique()) / n for draw in draws])
-    assert held == pytest.approx(1 - (1 - 1 / n) ** n, abs=0.005)
-
-
-def test_a_bootstrap_is_fixed_by_its_generator():
-    first, again, other = (ensembles.bootstrap(50, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-def test_nothing_cannot_be_drawn_from():
-    with pytest.raises(ValueError, match="n is 0"):
-        ensembles.bootstrap(0, torch.Generator())
 
 
 # Members trained at once
@@ -140,7 +121,7 @@ def fresh(seed, make=MODELS["mlp"], n=50, batch_size=16):
     y = torch.randint(3, (n,), generator=generator)
     torch.manual_seed(seed)
     own = torch.Generator().manual_seed(seed)
-    rows = ensembles.bootstrap(n, own)
+    rows = torch.randint(n, (n,), generator=own)
     return make().double(), TensorLoader(x[rows], y[rows], batch_size, shuffle=True, generator=own)
 
 

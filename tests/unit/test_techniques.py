@@ -17,12 +17,11 @@ K = 5
 TRANSFORMS = {
     "mixup": mixing.mixup(0.4, K),
     "cutmix": mixing.cutmix(1.0, K),
-    "max_mix": mixing.max_mix(K),
     "label_smoothing": smoothing.label_smoothing(0.1, K),
     "label_smoothing_others": smoothing.label_smoothing(0.1, K, "others"),
     "disturb_label": noise.disturb_label(0.3, K),
 }
-MIXERS = {name: TRANSFORMS[name] for name in ("mixup", "cutmix", "max_mix")}
+MIXERS = {name: TRANSFORMS[name] for name in ("mixup", "cutmix")}
 
 
 def random_batch(seed, n=6, shape=(2, 4, 5), k=K):
@@ -289,14 +288,6 @@ def test_partners_are_a_permutation_and_all_are_equally_likely():
         other = new_x - torch.diag(new_x.diagonal())
         counts += torch.where(new_x.diagonal() > 1 - 1e-6, torch.eye(n), (other > 0).float())
     assert chisquare(counts.flatten()).pvalue > 1e-3
-
-
-def test_maximum_keeps_both_patterns_and_halves_the_targets():
-    x = torch.tensor([[[[1.0, 0.0]]], [[[0.0, 1.0]]]])
-    with mock.patch.object(mixing, "_random_pairs", return_value=torch.tensor([1, 0])):
-        new_x, new_y = mixing.max_mix(3)(x, torch.tensor([0, 2]))
-    assert new_x.flatten().tolist() == [1, 1, 1, 1]
-    assert new_y.tolist() == [[0.5, 0, 0.5], [0.5, 0, 0.5]]
 
 
 @pytest.mark.parametrize("alpha", [0, -1, math.nan, math.inf])

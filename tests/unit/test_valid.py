@@ -140,7 +140,6 @@ LABELS = {
     detection.evaluate_detections: detected,
     mixing.mixup: transformed(mixing.mixup(0.4, 3)),
     mixing.cutmix: transformed(mixing.cutmix(1.0, 3)),
-    mixing.max_mix: transformed(mixing.max_mix(3)),
     smoothing.label_smoothing: transformed(smoothing.label_smoothing(0.1, 3)),
     noise.disturb_label: transformed(noise.disturb_label(0.5, 3)),
     noise.corrupt_labels: lambda y: noise.corrupt_labels(y, 0.5, 3, generator()),
@@ -158,7 +157,7 @@ LABELS = {
 OF_TWO = {metrics.roc_curve, metrics.roc_auc, metrics.pr_curve, metrics.average_precision, calibration.risk_coverage}
 OF_TWO |= {detection.precision_recall, detection.average_precision}
 TAKE_ANY_NUMBERS = {metrics.mae, metrics.mse, metrics.rmse, metrics.mape, data.TensorLoader, detection.nms, audit.audit}
-TAKE_PROBABILITIES = {mixing.mixup, mixing.cutmix, mixing.max_mix, smoothing.label_smoothing, noise.disturb_label}
+TAKE_PROBABILITIES = {mixing.mixup, mixing.cutmix, smoothing.label_smoothing, noise.disturb_label}
 TAKE_PROBABILITIES |= {imbalance.focal_loss, imbalance.adjusted_loss, targets.as_probabilities, targets.checked}
 
 LABEL_NAMES = {"labels", "targets", "y", "predictions", "correct", "hits"}
@@ -289,7 +288,6 @@ CALLS = {
     plots.image_grid: {"images": IMAGES, "titles": [""] * N, "columns": 6},
     mixing.mixup: {"alpha": 0.5, "num_classes": 2},
     mixing.cutmix: {"alpha": 0.5, "num_classes": 2},
-    mixing.max_mix: {"num_classes": 2},
     mixing.mix_pairs: {"x": X, "p": P, "index": torch.arange(N), "lam": 0.5},
     smoothing.label_smoothing: {"alpha": 0.5, "num_classes": 2},
     noise.disturb_label: {"alpha": 0.5, "num_classes": 2},
@@ -305,7 +303,6 @@ CALLS = {
     pseudo.confident: {"probabilities": P, "threshold": 0.5},
     pseudo.pseudo_label_loss: {"loader": [], "weight": lambda epoch: 1.0, "threshold": 0.5},
     ensembles.vote: {"predictions": Y[None], "num_classes": 2},
-    ensembles.bootstrap: {"n": 5, "generator": generator()},
     ensembles.fit_together: {"y": Y, "epochs": 2},
     targets.as_probabilities: {"y": Y, "num_classes": 2},
     targets.checked: {"y": Y, "num_classes": 2},
@@ -510,7 +507,6 @@ OF_TENSORS = {
     "random_flip": (lambda x: augment.random_flip()(x, TWO_LABELS), [TWO_IMAGES]),
     "mixup": (lambda x: mixing.mixup(1, 2)(x, TWO_LABELS), [TWO_IMAGES]),
     "cutmix": (lambda x: mixing.cutmix(1, 2)(x, TWO_LABELS), [TWO_IMAGES]),
-    "max_mix": (lambda x: mixing.max_mix(2)(x, TWO_LABELS), [TWO_IMAGES]),
     "mix_pairs": (lambda x, p, index: mixing.mix_pairs(x, p, index, 0.5), [TWO_IMAGES, TWO_LOGITS, TWO_LABELS]),
     "paste_box": (lambda x, p, index: mixing.paste_box(x, p, index, (0, 1, 0, 1)), [TWO_IMAGES, TWO_LOGITS, TWO_LABELS]),
     "disturb_value": (lambda y: noise.disturb_value(1)(TWO_IMAGES, y), [torch.rand(2)]),
@@ -574,7 +570,7 @@ def test_numbers_beyond_int64_are_refused():
 
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("sizes", [(1, 3), (3, 1), (2, 4), (0, 2), (2, 0)])
-@pytest.mark.parametrize("name", ["mixup", "cutmix", "max_mix", "mix_pairs", "paste_box", "focal_loss", "adjusted_loss"])
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "mix_pairs", "paste_box", "focal_loss", "adjusted_loss"])
 def test_unequal_numbers_of_inputs_and_targets_are_named(name, sizes, soft):
     inputs, count = sizes
     x, y = torch.rand(inputs, 1, 4, 4), torch.zeros(count, dtype=torch.int64)
@@ -583,7 +579,6 @@ def test_unequal_numbers_of_inputs_and_targets_are_named(name, sizes, soft):
     call = {
         "mixup": lambda y: mixing.mixup(1, 2)(x, y),
         "cutmix": lambda y: mixing.cutmix(1, 2)(x, y),
-        "max_mix": lambda y: mixing.max_mix(2)(x, y),
         "mix_pairs": lambda y: mixing.mix_pairs(x, p, index, 0.5),
         "paste_box": lambda y: mixing.paste_box(x, p, index, (0, 1, 0, 1)),
         "focal_loss": lambda y: imbalance.focal_loss(logits, y, 2),
