@@ -65,7 +65,7 @@ class Recipe:
             return {"optimizer": optimizer, "scheduler": scheduler}
         shape = {"total_steps": self.epochs * steps, "pct_start": 0.2, "anneal_strategy": "linear", "cycle_momentum": False}
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, **shape)
-        return {"optimizer": optimizer, "scheduler": scheduler, "schedule_every": "step"}
+        return {"optimizer": optimizer, "scheduler": train.EveryStep(scheduler)}
 
 
 RECIPES = {

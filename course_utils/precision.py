@@ -2,15 +2,39 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
+
+
+class Arithmetic(NamedTuple):
+    """In what a model computes: where, in which type of its own, in 16 bits or not, and in which layout it gets images."""
+
+    device: torch.device
+    own_type: torch.dtype | None
+    autocast: torch.autocast
+    layout: torch.memory_format
+
+
+def arithmetic(model: nn.Module, amp: Amp) -> Arithmetic:
+    """What `train.fit`, `train.evaluate` and `train.predict` choose for a model, by its parameters and its code.
+
+    Raises:
+        ValueError: ``amp`` is not one of its words.
+    """
+    device, kinds = device_of(model), {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    own_type = kinds.pop() if len(kinds) == 1 else None
+    return Arithmetic(device, own_type, autocast(device, choose(device, amp, model)), layout(model, device))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model is."""
+    return next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+
 
 _NARROW = 16  # input channels; below, channels-last is slower on a CPU, and below 8 not always safe
 _IMAGE = 4  # channels of an image, which the first convolution reads
@@ -64,40 +88,22 @@ def _input_channels(module: nn.Conv2d | nn.ConvTranspose2d) -> int:
     return module.weight.shape[0] if transposed else module.weight.shape[1] * module.groups
 
 
-def lay_out(model: nn.Module, device: torch.device) -> torch.memory_format:
-    """Give a network's weights its `layout`, and return it."""
-    chosen = layout(model, device)
-    if not any(map(is_lazy, model.parameters())):
-        model.to(memory_format=chosen)
-    return chosen
-
-
-def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
-    """A batch in a layout, which only images ``(B, C, H, W)`` have."""
-    return x.contiguous(memory_format=layout if x.ndim == 4 else torch.contiguous_format)
-
-
-def match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Lay out an optimizer's averages as their parameters are: torch's fused steps walk through both side by side.
+def lay_out(model: nn.Module, optimizer: torch.optim.Optimizer, layout: torch.memory_format) -> None:
+    """Give a network's weights a layout, and the optimizer's averages the same: fused steps walk through both side by side.
 
     A checkpoint may come from a machine where another layout was chosen; without this, its momentum would go to other weights.
     """
+    if not any(map(is_lazy, model.parameters())):
+        model.to(memory_format=layout)
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and _steps(value) != _steps(parameter):
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block. Modes are put back one by one: a part that was frozen in evaluation mode stays so."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
+    """A batch in a layout, which only images ``(B, C, H, W)`` have."""
+    return x.contiguous(memory_format=layout if x.ndim == 4 else torch.contiguous_format)
 
 
 # --- numbers -----------------------------------------------------------------------------------------------------------------
@@ -150,10 +156,14 @@ def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autoc
     return torch.autocast(device.type, dtype=precision or torch.bfloat16, enabled=precision is not None)
 
 
-def own_type(model: nn.Module) -> torch.dtype | None:
-    """Floating point type of a model's parameters; ``None`` where there are none, or several types."""
-    found = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    return found.pop() if len(found) == 1 else None
+def scaler(model: nn.Module, amp: Amp) -> torch.amp.GradScaler:
+    """The loss scaling that fp16 needs; with other precisions it changes nothing.
+
+    Raises:
+        ValueError: ``amp`` is not one of its words.
+    """
+    device = device_of(model)
+    return torch.amp.GradScaler(device.type, enabled=choose(device, amp, model) is torch.float16)
 
 
 # --- the optimizer's step ----------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from course_utils import modes
+
 _STRUCTURE = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"}
 
 
@@ -104,14 +106,14 @@ def _differences(
     if list(parts) != list(others):
         yield f"its parts are {_shown(list(others)[1:])}, not {_shown(list(parts)[1:])}"
         return
+    frozen, other_frozen = set(modes.frozen_parts(first)), set(modes.frozen_parts(second))
     for name, part in parts.items():
         other, where = others[name], name or "the network"
         if not _all_same(_kind(part), _kind(other), known, seen):
             yield f"{where} is {type(other).__name__}, not {type(part).__name__}"
             return
-        # As `fit_together` sets modes: a network in evaluation mode is trained as a whole, else without what is frozen.
-        if (part.training or not first.training) != (other.training or not second.training):
-            yield f"{where} is in evaluation mode in one of them only"
+        if (part in frozen) != (other in other_frozen):
+            yield f"{where} is frozen in evaluation mode in one of them only"
         for key in {**vars(part), **vars(other)}.keys() - _STRUCTURE:
             values = [vars(one).get(key) for one in (part, other)]
             if "_hooks" in key:  # by running numbers that mean nothing

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from course_utils import runtime, valid
+from course_utils import modes, runtime, valid
 from course_utils.techniques.alike import need_alike
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -114,8 +114,8 @@ def fit_together(
 
     Args:
         members: at least one; of one architecture (`alike.need_alike`), on one device. Trained in place, in their own precision
-            (never mixed), and left in evaluation mode. As in `train.fit`, a part that is in evaluation mode while its member
-            is in training mode (a frozen batch normalisation) stays so.
+            (never mixed), and left in evaluation mode. What is frozen stays so, by the rule of `train.fit`
+            (`modes.frozen_parts`).
         loaders: one for each member, that gives it the batches ``(x, y)`` it would get alone; all of the same sizes. Class
             indices may be integers of any width or booleans. Batches come to the members' device, floating point numbers in
             the members' type.
@@ -150,14 +150,14 @@ def fit_together(
     need_alike(members)
     if not any(parameter.requires_grad for parameter in members[0].parameters()):
         raise ValueError("the members have nothing to train: they have no weights, or all of them are frozen.")
-    modes = [(part, part.training) for member in members for part in member.modules()]
+    before = [(part, part.training) for member in members for part in member.modules()]
     try:
         with torch.inference_mode(False), torch.enable_grad():
             together = _Together(members, optimizer, loss)
             bar = runtime.progress(range(1, epochs + 1), "training together", show=progress)
             history = [together.epoch(loaders, epoch) for epoch in bar]
     except BaseException:
-        for part, training in modes:
+        for part, training in before:
             part.training = training
         raise
     together.hand_back()
@@ -171,7 +171,7 @@ class _Together:
         self, members: list[nn.Module], optimizer: Callable[[list[Tensor]], torch.optim.Optimizer], loss: Loss
     ) -> None:
         self.members, self.loss = members, loss
-        self.frozen = [part for member in members if member.training for part in member.modules() if not part.training]
+        self.frozen = [modes.frozen_parts(member) for member in members]
         self.params = {
             name: _stack([member.get_parameter(name) for member in members]).requires_grad_(parameter.requires_grad)
             for name, parameter in members[0].named_parameters()
@@ -223,10 +223,8 @@ class _Together:
         return (losses * torch.tensor(sizes)[:, None]).sum(0) / sum(sizes)
 
     def _set_modes(self) -> None:
-        for member in self.members:
-            member.train()
-        for part in self.frozen:
-            part.training = False
+        for member, frozen in zip(self.members, self.frozen, strict=True):
+            modes.set_training(member, frozen)
 
     def _batch(self, batches: Sequence[tuple[Tensor, Tensor] | None], step: int) -> tuple[Tensor, Tensor]:
         if ended := [number for number, batch in enumerate(batches) if batch is None]:
@@ -348,7 +346,7 @@ class _Together:
                         own[name].data = tensor[position].detach().clone()
                     else:
                         own[name].copy_(tensor[position])
-                member.eval()
+                modes.end_training(member, self.frozen[position])
 
 
 def _places(model: nn.Module) -> dict[str, str]:

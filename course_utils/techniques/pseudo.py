@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_utils import valid
+from course_utils import modes, valid
 
 
 class Confident(NamedTuple):
@@ -100,12 +100,8 @@ def pseudo_label_loss(
         if scale == 0:
             return torch.zeros((), device=next(model.parameters()).device)
         x, _ = next(batches)
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
-        with torch.no_grad():
+        with modes.evaluation(model), torch.no_grad():
             confidence, labels = model(x).float().softmax(1).max(1)
-        for module, training in modes:  # one by one: a part that was frozen in evaluation mode stays so
-            module.training = training
         losses = F.cross_entropy(model(x).float(), labels, reduction="none")
         return scale * (losses * (confidence >= threshold)).mean()
 

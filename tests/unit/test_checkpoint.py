@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from course_utils import train
 from course_utils.data import TensorLoader
 from course_utils.models import MLP, SmallCNN
-from course_utils.train import CheckpointError, EarlyStopping, fit, save_atomically
+from course_utils.train import CheckpointError, EarlyStopping, EveryStep, fit
 
 EPOCHS = 5
 X = torch.randn(44, 4, generator=torch.Generator().manual_seed(0))
@@ -67,8 +66,8 @@ RUNS = {
     "one-cycle by step": (
         shuffled,
         sgd,
-        lambda optimizer: OneCycleLR(optimizer, max_lr=0.5, total_steps=EPOCHS * STEPS),
-        {"schedule_every": "step"},
+        lambda optimizer: EveryStep(OneCycleLR(optimizer, max_lr=0.5, total_steps=EPOCHS * STEPS)),
+        {},
     ),
     "multi-step": (shuffled, sgd, lambda optimizer: MultiStepLR(optimizer, [1, 3]), {}),
     "cosine": (shuffled, adamw, lambda optimizer: CosineAnnealingLR(optimizer, EPOCHS), {}),
@@ -244,7 +243,7 @@ def test_a_run_killed_with_sigkill_ends_as_an_uninterrupted_one(tmp_path, monkey
 
 def test_a_save_that_fails_midway_leaves_the_old_file(monkeypatch, tmp_path):
     path = tmp_path / "deep" / "run.pt"
-    save_atomically({"epoch": 1}, path)
+    run("momentum", 0, 1, path)
     before = path.read_bytes()
 
     def disk_full(state, file):
@@ -253,16 +252,16 @@ def test_a_save_that_fails_midway_leaves_the_old_file(monkeypatch, tmp_path):
 
     monkeypatch.setattr(torch, "save", disk_full)
     with pytest.raises(OSError, match="No space left"):
-        save_atomically({"epoch": 2}, path)
+        run("momentum", 0, 2, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_save_replaces_the_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "run.pt"
-    for epoch in (1, 2):
-        save_atomically({"epoch": epoch}, path)
-        assert torch.load(path, weights_only=True) == {"epoch": epoch}
+    for epochs in (1, 2):
+        run("momentum", 0, epochs, path)
+        assert epochs_in(path) == epochs
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -335,6 +334,6 @@ def test_checkpoints_are_read_with_weights_only(monkeypatch, tmp_path):
         return real(*args, **options)
 
     run("momentum", 0, 1, tmp_path / "run.pt")
-    monkeypatch.setattr(train.torch, "load", watched)
+    monkeypatch.setattr(torch, "load", watched)
     run("momentum", 0, 2, tmp_path / "run.pt")
     assert seen == [True]

@@ -353,7 +353,7 @@ APART = {
         "_forward_hooks of the network",
     ),
     "a frozen weight": (net(), with_(net(), lambda model: model[0].weight.requires_grad_(False)), "0.weight is .*frozen"),
-    "a frozen part": (normed(), with_(normed(), lambda model: model[1].eval()), "1 is in evaluation mode in one"),
+    "a frozen part": (normed(), with_(normed(), lambda model: model[1].eval()), "1 is frozen in evaluation mode in one"),
     "another type": (net(), net().double(), "0.weight is torch.float64"),
     "a tie": (
         nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)),

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from course_utils import files
 from course_utils.models import MLP
-from course_utils.train import CheckpointError, EarlyStopping, fit
+from course_utils.train import CheckpointError, EarlyStopping, EveryStep, fit
 from tests.unit.test_checkpoint import STEPS, VALIDATION, assert_equal_runs, run, sgd, shuffled
 
 NEVER = 100.0  # no epoch can improve so much: epoch 1 stays the best
@@ -97,8 +97,10 @@ def scheduled(path, scheduler, epochs, every="step", lr=0.1, **settings):
     torch.manual_seed(0)
     model = MLP(4, 3, hidden=(16,))
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, **({"momentum": 0.9} | settings))
-    options = {"amp": "off", "progress": False, "checkpoint": path, "schedule_every": every, "val_loader": VALIDATION}
+    options = {"amp": "off", "progress": False, "checkpoint": path, "val_loader": VALIDATION}
     scheduler = scheduler and scheduler(optimizer)
+    if every == "step":
+        scheduler = EveryStep(scheduler)
     return model, fit(model, shuffled(), optimizer=optimizer, epochs=epochs, scheduler=scheduler, **options)
 
 
@@ -170,9 +172,9 @@ def test_a_cell_that_is_run_again_goes_on_with_the_objects_it_has(tmp_path):
         return x, y
 
     def cell():
-        options = {"amp": "off", "progress": False, "checkpoint": tmp_path / "run.pt", "schedule_every": "step"}
+        options = {"amp": "off", "progress": False, "checkpoint": tmp_path / "run.pt"}
         options |= {"val_loader": VALIDATION, "batch_transform": stop}
-        return fit(model, shuffled(), optimizer=optimizer, epochs=4, scheduler=scheduler, **options)
+        return fit(model, shuffled(), optimizer=optimizer, epochs=4, scheduler=EveryStep(scheduler), **options)
 
     with pytest.raises(KeyboardInterrupt):
         cell()
@@ -196,8 +198,8 @@ def test_a_cell_that_was_interrupted_anywhere_may_be_run_again(kind, last, tmp_p
     }
 
     def cell(model, optimizer, scheduler, path, transform=None):
-        options = {"amp": "off", "progress": False, "checkpoint": path, "schedule_every": "step", "batch_transform": transform}
-        return fit(model, shuffled(), optimizer=optimizer, epochs=4, scheduler=scheduler, **options)
+        options = {"amp": "off", "progress": False, "checkpoint": path, "batch_transform": transform}
+        return fit(model, shuffled(), optimizer=optimizer, epochs=4, scheduler=EveryStep(scheduler), **options)
 
     def parts():
         torch.manual_seed(0)

@@ -17,6 +17,7 @@ FLOORS = [
     "valid",
     "runtime",
     "parallel",
+    "modes",
     "data",
     "audit",
     "augment",
@@ -26,6 +27,9 @@ FLOORS = [
     "calibration",
     "detection",
     "precision",
+    "batches",
+    "history",
+    "schedules",
     "checkpoint",
     "train",
     "experiment",
@@ -62,6 +66,60 @@ def test_a_room_imports_only_rooms_below_it(path):
     below = FLOORS[: FLOORS.index(room)] if room in FLOORS else []
     own = [room] if path.parent != PACKAGE else []  # files of a folder may use each other
     assert rooms_imported_by(path) <= {*below, *own}
+
+
+def private_uses(text):
+    """Where a file uses a name with an underscore that belongs to another file of ours: ``line: name``."""
+    ours, found = {}, []
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OWN:
+            found += [f"{node.lineno}: {alias.name}" for alias in node.names if is_private(alias.name)]
+            ours |= {alias.asname or alias.name: node for alias in node.names}
+        elif isinstance(node, ast.Import):
+            ours |= {
+                (alias.asname or alias.name).split(".")[0]: node for alias in node.names if alias.name.split(".")[0] in OWN
+            }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            owner = node.value
+            while isinstance(owner, (ast.Attribute, ast.Call)):
+                owner = owner.func if isinstance(owner, ast.Call) else owner.value
+            if isinstance(owner, ast.Name) and owner.id in ours:
+                found.append(f"{node.lineno}: {node.attr}")
+    return found
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+# Top names of modules of ours: the package, and what stands in folders of programs, which import each other by file name.
+PROGRAMS = [path for folder in ("tools", "benchmarks") for path in sorted((PACKAGE.parent / folder).glob("*.py"))]
+OWN = {"course_utils", "tools", "benchmarks", *(path.stem for path in PROGRAMS)}
+
+
+@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_nothing_private_is_used_from_outside_its_file(path):
+    assert private_uses(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from course_utils.data import _read",
+        "from course_utils import data as d\nd._read()",
+        "import course_utils.data\ncourse_utils.data._read()",
+        "from course_utils.train import Run\nRun(1)._load()",
+        "import claims\nclaims.main._x",
+    ],
+)
+def test_private_uses_are_found(text):
+    assert len(private_uses(text)) == 1
+
+
+def test_private_names_of_other_libraries_and_of_the_file_itself_are_its_own_business():
+    assert private_uses("import torch\nfrom course_utils import data\ntorch._C\ndata.__doc__\nself._x\n_y = data.read()") == []
 
 
 def test_the_package_docstring_names_the_rooms_in_their_order():
@@ -116,7 +174,7 @@ PUBLIC = dict(public_members())
 def test_the_public_members_are_found():
     expected = {
         "train.fit",
-        "train.History.frame",
+        "history.History.frame",
         "data.Dataset.mean",
         "data.TensorLoader.__init__",
         "models.ResNet18.forward",

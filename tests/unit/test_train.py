@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from course_utils import precision
 from course_utils.data import TensorLoader
 from course_utils.models import MLP, SmallCNN
-from course_utils.train import EarlyStopping, NonFiniteLossError, evaluate, fit, predict
+from course_utils.train import EarlyStopping, EveryStep, NonFiniteLossError, evaluate, fit, predict
 
 SGD, Adam, AdamW = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW
 
@@ -586,7 +586,7 @@ def test_a_one_cycle_scheduler_steps_after_every_optimizer_step():
     def one_cycle(optimizer):
         return OneCycleLR(optimizer, max_lr=0.5, total_steps=28)
 
-    model, rates = scheduled(one_cycle, schedule_every="step")
+    model, rates = scheduled(lambda optimizer: EveryStep(one_cycle(optimizer)))
     other = mlp()
     optimizer = SGD(other.parameters(), lr=0.1, fused=True)
     scheduler = one_cycle(optimizer)
@@ -619,12 +619,10 @@ def test_a_plateau_scheduler_looks_at_the_validation_loss():
 
 
 def test_schedules_that_cannot_work_are_refused():
-    with pytest.raises(ValueError, match="schedule_every is 'batch'"):
-        scheduled(lambda optimizer: StepLR(optimizer, 1), schedule_every="batch")
     with pytest.raises(ValueError, match="give val_loader"):
         scheduled(ReduceLROnPlateau)
-    with pytest.raises(ValueError, match="use schedule_every='epoch'"):
-        scheduled(ReduceLROnPlateau, schedule_every="step", val_loader=loader())
+    with pytest.raises(ValueError, match="exists once an epoch: give it without EveryStep"):
+        scheduled(lambda optimizer: EveryStep(ReduceLROnPlateau(optimizer)), val_loader=loader())
 
 
 # Extra loss

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from course_utils.data import TensorLoader
 from course_utils.models import MLP
-from course_utils.train import EarlyStopping, NonFiniteLossError, evaluate, fit, predict
+from course_utils.train import EarlyStopping, EveryStep, NonFiniteLossError, evaluate, predict
 from tests.unit.test_train import assert_same_weights, blobs, columns, loader, mlp, quiet_fit
 
 SGD = torch.optim.SGD
@@ -246,20 +246,19 @@ def test_a_schedule_by_step_waits_where_the_loss_scale_left_a_step_out(overflow,
         return F.cross_entropy(logits, y) * (1e35 if len(calls) - 1 in overflow else 1e-3)
 
     x, y = blobs(45)
-    fit(model, TensorLoader(x, y, 5), optimizer=optimizer, loss=loss, epochs=1, scheduler=scheduler, schedule_every="step",
-        amp="fp16", progress=False)  # fmt: skip
+    quiet_fit(model, TensorLoader(x, y, 5), optimizer, loss=loss, epochs=1, scheduler=EveryStep(scheduler), amp="fp16")
     assert scheduler.last_epoch == 9 - len(overflow)
     assert not [warning for warning in recwarn if "lr_scheduler" in str(warning.message)]
 
 
-@pytest.mark.parametrize(("total", "every", "epochs"), [(20, "step", 3), (2, "epoch", 3), (7, "step", 2)])
-def test_a_schedule_that_ends_before_the_run_is_refused_before_it_begins(total, every, epochs):
+@pytest.mark.parametrize(("total", "by_step", "epochs"), [(20, True, 3), (2, False, 3), (7, True, 2)])
+def test_a_schedule_that_ends_before_the_run_is_refused_before_it_begins(total, by_step, epochs):
     model = mlp()
     before = copy.deepcopy(model.state_dict())
     optimizer = SGD(model.parameters(), lr=0.1)
     scheduler = OneCycleLR(optimizer, 0.1, total_steps=total)
     with pytest.raises(ValueError, match=f"the schedule ends after {total} steps"):
-        quiet_fit(model, loader(), optimizer, scheduler=scheduler, schedule_every=every, epochs=epochs)
+        quiet_fit(model, loader(), optimizer, scheduler=EveryStep(scheduler) if by_step else scheduler, epochs=epochs)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -375,5 +374,5 @@ def test_a_step_schedule_still_moves_at_every_step_without_scaling():
     model = mlp()
     optimizer = SGD(model.parameters(), lr=1.0)
     scheduler = StepLR(optimizer, 1, gamma=0.9)
-    quiet_fit(model, loader(), optimizer, scheduler=scheduler, schedule_every="step", epochs=2)
+    quiet_fit(model, loader(), optimizer, scheduler=EveryStep(scheduler), epochs=2)
     assert scheduler.last_epoch == 14

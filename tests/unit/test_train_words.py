@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, IterableDataset
 
 from course_utils.data import TensorLoader
-from course_utils.train import CheckpointError, EarlyStopping, NonFiniteLossError, evaluate, fit, predict
+from course_utils.train import CheckpointError, EarlyStopping, EveryStep, NonFiniteLossError, evaluate, fit, predict
 from tests.unit.test_train import blobs, loader, mlp, quiet_fit
 
 
@@ -135,11 +135,10 @@ def test_a_plateau_of_what_should_grow_looks_at_the_accuracy():
 def test_a_schedule_that_has_begun_is_told_to_be_made_anew():
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    scheduler = OneCycleLR(optimizer, 0.1, total_steps=21)
-    options = {"scheduler": scheduler, "schedule_every": "step"}
-    quiet_fit(model, loader(), optimizer, **options)
+    scheduler = EveryStep(OneCycleLR(optimizer, 0.1, total_steps=21))
+    quiet_fit(model, loader(), optimizer, scheduler=scheduler)
     with pytest.raises(ValueError, match=r"this run goes to 42(.|\n)*Make model, optimizer and schedule anew"):
-        quiet_fit(model, loader(), optimizer, **options)
+        quiet_fit(model, loader(), optimizer, scheduler=scheduler)
 
 
 def test_a_home_folder_may_be_written_short(tmp_path, monkeypatch):

@@ -16,11 +16,11 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, TensorDataset
 
-from course_utils import parallel, record, runtime, train
+from course_utils import files, parallel, record, runtime
 from course_utils.data import TensorLoader
 from course_utils.models import MLP, SmallCNN
 from course_utils.techniques.mixing import mixup
-from course_utils.train import EarlyStopping, evaluate, fit, predict
+from course_utils.train import EarlyStopping, EveryStep, evaluate, fit, predict
 
 
 def blobs(n=52, seed=0, features=4, classes=3):
@@ -103,7 +103,7 @@ class Temperature(nn.Module):
 
 
 def cosine(optimizer):
-    return CosineAnnealingLR(optimizer, 28)
+    return EveryStep(CosineAnnealingLR(optimizer, 28))
 
 
 BEST = {"val_loader": VALIDATION, "early_stopping": EarlyStopping(patience=2)}
@@ -120,7 +120,7 @@ RUNS = {
     "extra loss": (mlp, lambda: loader(51), sgd, None, {"extra_loss": entropy, "val_loader": VALIDATION}),
     "spare heads": (WithSpareHead, loader, sgd, None, {"extra_loss": by_extra_head}),
     "early stopping": (mlp, loader, sgd, lambda it: MultiStepLR(it, [3], gamma=30), {"epochs": 10, **BEST}),
-    "cosine by step": (mlp, loader, adamw, cosine, {"schedule_every": "step"}),
+    "cosine by step": (mlp, loader, adamw, cosine, {}),
     "plateau": (mlp, loader, adamw, lambda it: ReduceLROnPlateau(it, patience=0, threshold=9.0), {"val_loader": VALIDATION}),
     "batch norm": (lambda: mlp(batch_norm=True), lambda: loader(51), sgd, None, {"val_loader": VALIDATION}),
     "convolutions and batch norm": (
@@ -228,22 +228,22 @@ def printed(folder):
 
 def written(folder):
     """Each rank counts what it writes. Writes are slow, and each rank looks into the file right after the run."""
-    real, writes, kept = train.save_atomically, [], []
+    real, writes, kept = files.whole, [], []
 
-    def slow(state, path):
+    def slow(path):
         time.sleep(0.3)
         writes.append(path)
-        real(state, path)
+        return real(path)
 
     path = folder / f"{runtime.world_size()}.pt"
-    train.save_atomically = slow
+    files.whole = slow
     try:
         for epochs in (2, 4):
             runtime.seed_everything(3)
             found = trained(mlp(), loader(), epochs=epochs, checkpoint=path)
             kept.append(epochs_in(path))
     finally:
-        train.save_atomically = real
+        files.whole = real
     claims = record.Claims("99")
     claims.add("rank", "number of the rank", {0: runtime.rank()}, each_at_most=9)
     os.environ["COURSE_RESULTS"] = str(folder)
@@ -287,7 +287,8 @@ def killed(folder):
     """Rank 1 is killed in epoch 3, or, in a run that has got so far, in epoch 4; not when torchrun has started it again."""
     calls, path = [], folder / "run.pt"
     done = epochs_in(path) if path.exists() else 0
-    print(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}, rank {runtime.rank()}, after epoch {done}", flush=True)
+    line = f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}, rank {runtime.rank()}, after epoch {done}\n"
+    os.write(1, line.encode())  # at once: `print` may write the end of a line after another worker's line
     (folder / f"pid-{os.getpid()}").touch()
 
     def strike(x, y):
