@@ -52,7 +52,7 @@ class Run:
         if self.scheduler is not None:  # NumPy's numbers do not compute after a checkpoint as before it
             self.scheduler.load_state_dict(_plain(self.scheduler.state_dict()))
 
-    def begin(self, epochs: int, val_loader: object, rule: EarlyStopping | None) -> None:
+    def begin(self, epochs: int, val_loader: batches.Batches | None, rule: EarlyStopping | None) -> None:
         """Go on from the checkpoint if there is one, and refuse now what would fail later.
 
         Raises:
@@ -123,7 +123,7 @@ class Run:
             "scaler": self.scaler.state_dict(),
         }
 
-    def _load(self, path: Path, epochs: int, val_loader: object, rule: EarlyStopping | None) -> None:
+    def _load(self, path: Path, epochs: int, val_loader: batches.Batches | None, rule: EarlyStopping | None) -> None:
         """Take over what the file holds; one that does not belong to this run leaves the run as it is."""
         cure = f"Delete {path} to start again, or give the run another checkpoint file."
         another = f"{path} belongs to another model, optimizer, schedule or loader"
@@ -155,7 +155,7 @@ class Run:
             if state["scaler"] and self.scaler.is_enabled():
                 self.scaler.load_state_dict(state["scaler"])
             for loader in (self.train_loader, val_loader):
-                if getattr(loader, "persistent_workers", False):
+                if loader is not None and getattr(loader, "persistent_workers", False):
                     iter(loader)  # their start draws a number, which the run that is gone on with has drawn already
             _set_random_state(state["random"], generators)
         except (RuntimeError, ValueError, LookupError, TypeError) as error:
@@ -245,19 +245,19 @@ def _kind(scheduler: object) -> str:
     return type(scheduler).__name__ + (f" of {', '.join(inner)}" if inner else "")
 
 
-def _difference(then: object, now: object, name: str = "") -> str:
+def _difference(then: Any, now: Any, name: str = "") -> str:
     """The first setting that is another one now, in words; empty when there is none.
 
     Names that one side lacks are not compared: another torch may have more of them.
     """
     if all(isinstance(value, dict) and all(isinstance(key, str) for key in value) for value in (then, now)):
-        pairs = [(key, then[key], now[key]) for key in then if key in now]
+        triples = [(then[key], now[key], key) for key in then if key in now]
     elif isinstance(then, (list, tuple)) and isinstance(now, (list, tuple)) and len(then) == len(now):
-        pairs = [(name, *values) for values in zip(then, now, strict=True)]
+        triples = [(*values, name) for values in zip(then, now, strict=True)]
     else:
         same = then == now or (then != then and now != now)
         return "" if same else f"{name} is {now} and was {then}"
-    return next(filter(None, (_difference(*values, key) for key, *values in pairs)), "")
+    return next(filter(None, (_difference(*triple) for triple in triples)), "")
 
 
 def _as_python(state: Any) -> Any:
@@ -272,7 +272,7 @@ def _as_python(state: Any) -> Any:
 def _other_weights(then: dict, now: dict) -> str:
     """The first weight that is another one in shape, or is there on one side only, in words; empty when all are alike."""
     for name in [*then, *now]:
-        if is_lazy(now.get(name)):
+        if name in now and is_lazy(now[name]):
             continue  # gets its shape from the file
         shapes = [tuple(part[name].shape) if isinstance(part.get(name), Tensor) else name in part for part in (then, now)]
         if shapes[0] != shapes[1]:
@@ -303,7 +303,7 @@ def _random_state(own: list[torch.Generator]) -> dict:
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "python": random.getstate(),
         "generators": [generator.get_state() for generator in own],
     }

@@ -132,10 +132,10 @@ class EpochSums:
             raise ValueError("a batch holds no sample: leave it out.")
         self.losses.append(loss.detach())
         self.sizes.append(len(y))
-        for labels in (y,) if targets is y else (y, targets):
-            if not labels.is_floating_point() and logits.ndim > 1:
+        for indices in (y,) if targets is y else (y, targets):
+            if not indices.is_floating_point() and logits.ndim > 1:
                 self.classes = logits.shape[1]
-                self.ends += labels.aminmax()
+                self.ends += indices.aminmax()
         labels, known = batches.classes_named_by(y)
         if labels is not None and logits.ndim == 2:
             self.correct.append((logits.detach().argmax(1) == labels).sum())

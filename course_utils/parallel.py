@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
 from course_utils import runtime
+
+Value = TypeVar("Value")
 
 
 class LostWorkerError(RuntimeError):
@@ -42,12 +45,12 @@ def lost_workers_named() -> Iterator[None]:
         ) from error
 
 
-def from_first(value: object) -> object:
+def from_first(value: Value) -> Value:
     """``value`` as rank 0 has it. Other ranks wait here until rank 0 comes; without torchrun it is ``value``."""
     if runtime.world_size() == 1:
         return value
     _start()
-    box = [value]
+    box: list[Any] = [value]
     dist.broadcast_object_list(box)
     return box[0]
 

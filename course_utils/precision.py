@@ -134,11 +134,11 @@ def choose(device: torch.device, amp: Amp, model: nn.Module | None = None) -> to
 
 
 def _wrong_in_bf16(module: nn.Module) -> bool:
-    transposed = isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
-    if not transposed and not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+    transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, *transposed)):
         return False
     pairs = list(zip(module.kernel_size, module.stride, strict=True))
-    gaps = transposed and any(kernel < stride for kernel, stride in pairs)
+    gaps = isinstance(module, transposed) and any(kernel < stride for kernel, stride in pairs)
     return gaps or any(stride > 2 and kernel <= stride for kernel, stride in pairs)
 
 
@@ -147,7 +147,7 @@ def _cpu_has_bf16_units() -> bool:
     held = next((os.environ[name] for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA") if name in os.environ), "ALL")
     if not re.search("ALL|DEFAULT|BF16|FP16|AMX|AVX10", held.upper()):
         return False
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 does not tell: then fp32, which is safe
+    capabilities: dict = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 does not tell: fp32 is safe
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 

@@ -16,6 +16,7 @@ from scipy.stats import mode
 from torch import nn
 from torch.nn.utils import prune
 
+from course_utils import train
 from course_utils.data import TensorLoader
 from course_utils.models import MLP, SmallCNN
 from course_utils.techniques import ensembles, imbalance
@@ -565,6 +566,37 @@ def test_what_is_frozen_stays_as_it_is():
     for member, old in zip(members, before, strict=True):
         moved = {key for key, value in member.state_dict().items() if not torch.equal(value, old[key])}
         assert moved == {"0.bias", "1.weight", "1.bias", "2.weight", "2.bias"}
+
+
+@pytest.mark.parametrize("freeze", ["nothing", "weights", "statistics"])
+def test_what_is_frozen_is_what_fit_freezes_also_when_it_is_called_again(freeze):
+    """A body that was trained before comes in evaluation mode: that alone freezes nothing."""
+
+    def made():
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8), nn.BatchNorm1d(8))
+        train.fit(body, small_loader(), optimizer=torch.optim.SGD(body.parameters(), lr=0.1), epochs=1, progress=False)
+        model = nn.Sequential(body, nn.Linear(8, 3))
+        if freeze == "weights":
+            body.requires_grad_(False)
+        if freeze == "statistics":
+            body.train()
+            body[1].eval()
+        return model
+
+    def statistics(model):
+        return [model[0][place].num_batches_tracked.item() for place in (1, 4)]
+
+    alone, together, before = made(), [made(), made()], statistics(made())
+    for times in (1, 2):
+        optimizer = torch.optim.SGD((p for p in alone.parameters() if p.requires_grad), lr=0.1)
+        train.fit(alone, small_loader(), optimizer=optimizer, epochs=1, progress=False)
+        ensembles.fit_together(together, [small_loader() for _ in together], epochs=1, **OPTIONS)
+        steps = times * len(small_loader())
+        moved = {"nothing": [steps, steps], "weights": [0, 0], "statistics": [0, steps]}[freeze]
+        for model in (alone, *together):
+            assert statistics(model) == [old + more for old, more in zip(before, moved, strict=True)]
+            assert not any(part.training for part in model.modules())
 
 
 # Inputs and labels of any kind, wherever they stand

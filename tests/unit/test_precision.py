@@ -323,7 +323,9 @@ def test_auto_does_not_choose_bf16_where_onednn_is_held_to_fewer_instructions(mo
     ],
 )
 def test_auto_leaves_out_bf16_for_layers_that_are_computed_wrongly_in_it(layer, right, monkeypatch):
-    monkeypatch.setattr(precision, "_cpu_has_bf16_units", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
     model = nn.Sequential(nn.Identity(), nn.Sequential(layer))
     assert precision.choose(CPU, "auto", model) == (torch.bfloat16 if right else None)
     assert precision.choose(CPU, "bf16", model) is torch.bfloat16  # whoever asks for it gets it
