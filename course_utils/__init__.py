@@ -23,6 +23,7 @@ Importing the package alone imports nothing. The rooms from the ground up; each 
 - ``train``: `fit`, `evaluate` and `predict`: one loop that knows no technique by name
 - ``experiment``: the form of every comparison: each condition with each seed, differences seed by seed
 - ``plots``: figures that two lessons or more use
+- ``equality``: whether two answers are the same value, whatever holds them
 - ``check``: instant hints for exercises
 - ``record``: claims of a lesson: measured values, and the rule they must meet
 """

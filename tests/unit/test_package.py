@@ -34,6 +34,7 @@ FLOORS = [
     "train",
     "experiment",
     "plots",
+    "equality",
     "check",
     "record",
 ]
