@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 from torch import Tensor
 
-from course_utils import runtime, train, valid
+from course_utils import runtime, valid
+from course_utils.history import History
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ def over_seeds(
 
     Args:
         run: returns a dict. Numbers in it (also booleans, and tensors and arrays with no dimension) are measures; a
-            `train.History` or a frame is learning curves; anything else, such as the network, is kept as it is. Every run
+            `history.History` or a frame is learning curves; anything else, such as the network, is kept as it is. Every run
             returns the same names.
         conditions: from the name of a condition to the value that ``run`` gets for it, as it is; or several numbers or words,
             such as learning rates, each its own name. Every seed gets the same object: what changes in a run, such as a
@@ -189,6 +190,24 @@ class Results:
         per_seed = wide[first] - wide[second]
         return Difference(first, second, self._measure(measure), per_seed, *interval(per_seed))
 
+    def frames(self, condition: Name, of: str | None = None) -> "dict[int, pd.DataFrame]":
+        """Learning curves of one condition, from seed to a frame with a row per epoch.
+
+        Args:
+            condition: its name.
+            of: name under which ``run`` returned the curves; may be left out where there is only one.
+
+        Raises:
+            ValueError: there is no such condition, or there are no such curves.
+        """
+        _known(condition, self.conditions, "condition")
+        of = self._only(of, self._curves, "learning curves", "a History or its frame")
+        found = {}
+        for seed in self.seeds:
+            given = self.runs[condition, seed][of]
+            found[seed] = given.frame if isinstance(given, History) else given
+        return found
+
     def curves(self, column: str, of: str | None = None) -> "pd.DataFrame":
         """One column of the learning curves of all runs: a row per epoch, a column per condition and seed.
 
@@ -196,18 +215,17 @@ class Results:
 
         Args:
             column: such as ``"val_accuracy"``.
-            of: name under which ``run`` returned the curves; may be left out where there is only one.
+            of: see `frames`.
 
         Raises:
             ValueError: there are no such curves, or no such column in them.
         """
         import pandas as pd
 
-        of = self._only(of, self._curves, "learning curves", "a History or its frame")
         found = {}
-        for run, given in self.runs.items():
-            frame = given[of].frame if isinstance(given[of], train.History) else given[of]
-            found[run] = frame[_known(column, list(frame.columns), "column of learning curves")]
+        for name in self.conditions:
+            for seed, frame in self.frames(name, of).items():
+                found[name, seed] = frame[_known(column, list(frame.columns), "column of learning curves")]
         return pd.concat(found, axis=1, names=["condition", "seed"])
 
     def _measure(self, measure: str | None) -> str:
@@ -365,7 +383,7 @@ def _kinds(found: Mapping[str, Any]) -> dict[str, str]:
     for name, value in found.items():
         if not isinstance(name, str) or name in ("condition", "seed"):
             raise ValueError(f"run returned something named {name!r}; names are text other than 'condition' and 'seed'.")
-        is_curves = isinstance(value, (train.History, pd.DataFrame))
+        is_curves = isinstance(value, (History, pd.DataFrame))
         kinds[name] = "learning curves" if is_curves else "something else" if _number(value) is None else "a number"
     return kinds
 

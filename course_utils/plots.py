@@ -1,19 +1,39 @@
-"""Figures that two lessons or more use. Each draws on given axes and computes nothing but means."""
+"""Figures that two lessons or more use. Each draws on given axes and computes nothing but means.
 
-from collections.abc import Mapping, Sequence
+A dashed line means training, and nothing else. Conditions differ by marker as well as by colour. No function sets a title:
+what was found is for the lesson to say.
+"""
+
+import base64
+import html
+import io
+import textwrap
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.legend import Legend
+from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from course_utils import valid
 from course_utils.calibration import Reliability
+from course_utils.experiment import Results
 
 # Seaborn's "colorblind", which most readers can tell apart. Its theme is spelled out in `style`: importing seaborn, and SciPy's
 # statistics with it, would cost every lesson a second.
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"]
+MARKERS = "osD^vP*X<>"
+FEW = 25  # samples in a bin below which its accuracy has a standard error of up to 0.1 and more
+MOST_MEGABYTES = 8  # of a slider; a notebook with more is slow to open and to save
 
 
 def style() -> None:
@@ -46,24 +66,52 @@ def style() -> None:
     }
 
 
+# --- curves ------------------------------------------------------------------------------------------------------------------
+
+
 def learning_curves(
-    frame: pd.DataFrame, measure: str = "loss", *, best_epoch: int | None = None, ax: Axes | None = None
+    runs: Results | pd.DataFrame,
+    measure: str = "loss",
+    *,
+    conditions: Sequence[str | float] | None = None,
+    best_epoch: int | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
-    """Training and validation curve of ``History.frame`` over epochs (lesson 00).
+    """Training (dashed) and validation curves over epochs (lesson 00).
+
+    Of an experiment a line per seed is drawn, and with several conditions each has a colour and a marker.
 
     Args:
-        frame: with columns ``train_<measure>`` and ``val_<measure>``.
-        measure: ``"loss"`` or ``"accuracy"``.
+        runs: an experiment whose runs returned a `history.History`; or the frame of one history. Curves are its columns
+            ``train_<measure>`` and ``val_<measure>``, or one of the two.
+        measure: such as ``"loss"`` or ``"accuracy"``.
+        conditions: those of the experiment to draw; all when ``None``.
         best_epoch: marked with a vertical line when given.
         ax: where to draw; the current axes when ``None``.
+
+    Raises:
+        ValueError: there is no such condition or measure.
     """
     ax = ax or plt.gca()
-    ax.plot(frame.index, frame[f"train_{measure}"], "--", label="training")
-    ax.plot(frame.index, frame[f"val_{measure}"], "-", label="validation")
+    groups = {"": [runs]}
+    if isinstance(runs, Results):
+        groups = {name: list(runs.frames(name).values()) for name in conditions or runs.conditions}
+    several, found = len(groups) > 1, set()
+    for number, (name, frames) in enumerate(groups.items()):
+        for column, words in ((f"train_{measure}", "training"), (f"val_{measure}", "validation")):
+            curves = [frame[column] for frame in frames if column in frame]
+            found |= {words} if curves else set()
+            label = (str(name) if words == "validation" else None) if several else words
+            color = number if several else int(words == "validation")
+            _curves(ax, curves, color, training=words == "training", markers=several or words == "validation", label=label)
+    if not found:
+        raise ValueError(f"these curves have no column train_{measure} or val_{measure}.")
+    if several and "training" in found:
+        ax.plot([], [], "--", color="0.4", label="training")
     if best_epoch is not None:
         ax.axvline(best_epoch, color="0.4", linestyle=":", label=f"epoch {best_epoch}")
     ax.set(xlabel="epoch", ylabel="cross-entropy (nats)" if measure == "loss" else measure)
-    ax.legend()
+    _legend(ax)
     return ax
 
 
@@ -72,49 +120,144 @@ def seed_curves(frames: Mapping[int, pd.DataFrame], columns: Sequence[str], *, a
 
     Args:
         frames: a frame per seed; the index is the horizontal axis.
-        columns: the first is drawn dashed (training), the others solid.
+        columns: those that begin with "train" are dashed.
         ax: where to draw; the current axes when ``None``.
     """
     ax = ax or plt.gca()
     for number, column in enumerate(columns):
-        for position, frame in enumerate(frames.values()):
-            label = column.replace("train_", "training ").replace("val_", "validation ") if position == 0 else None
-            ax.plot(frame.index, frame[column], "-" if number else "--", color=f"C{number}", linewidth=1.2, label=label)
-    ax.legend()
+        label = column.replace("train_", "training ").replace("val_", "validation ")
+        curves, training = [frame[column] for frame in frames.values()], column.startswith("train")
+        _curves(ax, curves, number, training=training, markers=not training, label=label)
+    _legend(ax)
     return ax
 
 
-def paired(frame: pd.DataFrame, *, ylabel: str, ax: Axes | None = None) -> Axes:
+def _curves(ax: Axes, curves: Sequence[pd.Series], number: int, *, training: bool, markers: bool, label: str | None) -> None:
+    """Curves of one kind, a line per seed; only the first has the label."""
+    look: dict[str, Any] = {"color": f"C{number}", "linewidth": 2 if len(curves) == 1 else 1.2}
+    if markers:
+        look |= {"marker": MARKERS[number % len(MARKERS)], "markersize": 5}
+    for curve in curves:
+        few = max(1, len(curve) // 8)  # some markers tell the lines apart, more would hide them
+        ax.plot(curve.index, curve, "--" if training else "-", markevery=few, label=label, **look)
+        label = None
+    if curves and ax.get_xscale() == "linear" and pd.api.types.is_integer_dtype(curves[0].index):
+        ax.xaxis.get_major_locator().set_params(integer=True)  # there is no epoch 2.5
+
+
+# --- conditions --------------------------------------------------------------------------------------------------------------
+
+
+def paired(
+    results: Results | pd.DataFrame, measure: str | None = None, *, ylabel: str | None = None, ax: Axes | None = None
+) -> Axes:
     """One line per seed across conditions, and the mean of each condition as a bar of its own (lesson 01).
 
     Lines that all rise or all fall show a difference that does not depend on the seed.
 
     Args:
-        frame: a row per seed, a column per condition.
-        ylabel: what the values are, with their unit.
+        results: an experiment, or a frame with a row per seed and a column per condition.
+        measure: of the experiment; may be left out where there is only one.
+        ylabel: what the values are, with their unit; the measure's name when ``None``.
         ax: where to draw; the current axes when ``None``.
+
+    Raises:
+        ValueError: there is no such measure.
     """
     ax = ax or plt.gca()
+    frame, name = _by_seed(results, measure)
     positions = range(len(frame.columns))
-    for seed, row in frame.iterrows():
-        ax.plot(
-            positions, row, "o-", color="0.6", linewidth=1, markersize=5, label="one seed" if seed == frame.index[0] else None
-        )
-    ax.plot(positions, frame.mean(), "_", color="C0", markersize=34, markeredgewidth=4, label="mean")
-    ax.set_xticks(positions, frame.columns)
+    for number, (_, row) in enumerate(frame.iterrows()):
+        label = "one seed" if number == 0 else None
+        ax.plot(positions, row, "o-", color="0.6", linewidth=1, markersize=5, label=label)
+    ax.plot(positions, frame.mean(), "_", color="C0", markersize=34, markeredgewidth=4)
+    ax.plot([], [], "_", color="C0", markersize=14, markeredgewidth=4, label="mean")  # as long as the legend is wide
+    ax.set_xticks(positions, [str(name) for name in frame.columns])
+    _fit_tick_labels(ax)
     ax.set_xlim(-0.5, len(frame.columns) - 0.5)
-    ax.set_ylabel(ylabel)
+    ax.set_ylabel(name if ylabel is None else ylabel)
     ax.grid(axis="x", visible=False)
-    ax.legend()
+    _legend(ax)
     return ax
+
+
+def mean_and_spread(
+    results: Results | pd.DataFrame, measure: str | None = None, *, xlabel: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """A row per condition: a dot per seed, their mean, and one standard deviation to each side (lesson 01).
+
+    Args:
+        results: an experiment, or a frame with a row per seed and a column per condition.
+        measure: of the experiment; may be left out where there is only one.
+        xlabel: what the values are, with their unit; the measure's name when ``None``.
+        ax: where to draw; the current axes when ``None``.
+
+    Raises:
+        ValueError: there is no such measure.
+    """
+    ax = ax or plt.gca()
+    frame, name = _by_seed(results, measure)
+    rows = np.arange(len(frame.columns))
+    for row, column in zip(rows, frame, strict=True):
+        label = "one seed" if row == 0 else None
+        ax.plot(frame[column], np.full(len(frame), row + 0.2), "o", color="0.5", alpha=0.7, markersize=5, label=label)
+    spread = frame.std() if len(frame) > 1 else None  # one seed has none
+    label = "mean" if spread is None else "mean ± std"
+    ax.errorbar(frame.mean(), rows, xerr=spread, fmt="D", color="C0", capsize=4, markersize=7, label=label)
+    ax.set_yticks(rows, [textwrap.fill(str(name), 20, break_long_words=False) for name in frame.columns])
+    ax.set_ylim(len(rows) - 0.5, -0.5)  # the first condition on top
+    ax.set_xlabel(name if xlabel is None else xlabel)
+    ax.grid(axis="y", visible=False)
+    _legend(ax)
+    return ax
+
+
+def _by_seed(results: Results | pd.DataFrame, measure: str | None) -> tuple[pd.DataFrame, str]:
+    if isinstance(results, Results):
+        return results.by_seed(measure), measure or results.measures[0]
+    if measure is not None:
+        raise ValueError(f"a frame holds one measure: leave out {measure!r}, and say what it is by the label of its axis.")
+    return results, ""
+
+
+def _fit_tick_labels(ax: Axes) -> None:
+    """Break names below an axis into lines between words; where a word is too long for that, write all of them slantwise."""
+    labels = ax.get_xticklabels()
+    inches = ax.get_position().width * ax.figure.get_size_inches()[0] / len(labels)
+    width = int(inches * 72 / 5.8)  # letters; one of 11 points is about 5.8 wide
+    texts = [label.get_text() for label in labels]
+    if max(len(word) for text in texts for word in text.split()) > width:
+        ax.set_xticks(ax.get_xticks(), texts, rotation=30, ha="right", rotation_mode="anchor")
+        return
+    lines = [[textwrap.fill(line, width) for line in text.split("\n")] for text in texts]
+    ax.set_xticks(ax.get_xticks(), ["\n".join(parts) for parts in lines])
+
+
+def mean_and_std(table: pd.DataFrame) -> pd.DataFrame:
+    """Table of "mean ± standard deviation" over the rows (seeds), a row per condition and a column per measure (lesson 01).
+
+    Args:
+        table: a row per seed and columns ``(measure, condition)``.
+
+    >>> mean_and_std(pd.DataFrame({("gap", "plain"): [0.1, 0.3], ("gap", "dropout"): [0.1, 0.1]}))
+                       gap
+    plain    0.200 ± 0.141
+    dropout  0.100 ± 0.000
+    """
+    cells = [f"{mean:.3f} ± {std:.3f}" for mean, std in zip(table.mean(), table.std(), strict=True)]
+    wide = pd.Series(cells, index=table.columns).unstack(0, sort=False)
+    return wide[list(dict.fromkeys(measure for measure, _ in table.columns))]
+
+
+# --- calibration and images --------------------------------------------------------------------------------------------------
 
 
 def reliability_diagram(reliability: Reliability, *, title: str = "", ax: Axes | None = None) -> Axes:
     """Accuracy against confidence in bins, the gap between the two, and below them the number of samples in each (lesson 06).
 
-    A bar that ends below the dashed diagonal is of an over-confident network, above it of an under-confident one. The hatched
-    gap goes from the bin's accuracy to its mean confidence: the mean of these gaps over the samples is the ECE. Empty bins
-    have no bar.
+    A bar that ends below the dotted diagonal is of an over-confident network, above it of an under-confident one. The hatched
+    gap goes from the bin's accuracy to its mean confidence: the mean of these gaps over the samples is the ECE. Bins of fewer
+    than 25 samples are pale, for their accuracy is largely chance; empty bins have no bar.
 
     Args:
         reliability: what `calibration.reliability` returns, of equal width or adaptive.
@@ -123,26 +266,34 @@ def reliability_diagram(reliability: Reliability, *, title: str = "", ax: Axes |
     """
     ax = ax or plt.gca()
     edges, count, confidence, accuracy = (part.cpu().numpy() for part in reliability)
-    filled = count > 0
-    count, confidence, accuracy = count[filled], confidence[filled], accuracy[filled]
-    left, width = edges[:-1][filled], (edges[1:] - edges[:-1])[filled].clip(min=0.004)
-    bars = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
-    ax.bar(left, accuracy, width, color="C0", label="accuracy", **bars)
-    gap = {"align": "edge", "fill": False, "edgecolor": "C1", "linewidth": 1.2, "hatch": "////"}
-    ax.bar(left, confidence - accuracy, width, bottom=accuracy, label="gap to confidence", **gap)
-    ax.plot([0, 1], [0, 1], "--", color="0.3", linewidth=1.2)
     floor, height = -0.36, 0.2
-    ax.bar(left, height * count / count.max(), width, bottom=floor, color="0.6", **bars)
-    for start, wide, number in zip(left, width, count, strict=True):
-        if wide > 0.06:  # narrower ones have no room for a number
-            place = (start + wide / 2, floor + height * number / count.max() + 0.015)
-            ax.text(*place, str(number), ha="center", va="bottom", fontsize="x-small")
+    tallest = max(count.max(), 1)
+    for few in (False, True):
+        chosen = (count > 0) & ((count < FEW) == few)
+        if not chosen.any():
+            continue
+        left, width = edges[:-1][chosen], (edges[1:] - edges[:-1])[chosen].clip(min=0.004)
+        bars: dict[str, Any] = {"align": "edge", "edgecolor": "white", "linewidth": 0.8, "alpha": 0.25 if few else 1}
+        label = f"under {FEW} samples" if few else "accuracy"
+        ax.bar(left, accuracy[chosen], width, color="0.55" if few else "C0", label=label, **bars)
+        if not few:
+            gap = {"align": "edge", "fill": False, "edgecolor": "C1", "linewidth": 1.2, "hatch": "////"}
+            between = (confidence - accuracy)[chosen]
+            ax.bar(left, between, width, bottom=accuracy[chosen], label="gap", **gap)
+        ax.bar(left, height * count[chosen] / tallest, width, bottom=floor, color="0.6", **bars | {"alpha": 1})
+        for start, wide, number in zip(left, width, count[chosen], strict=True):
+            if wide > 0.06:  # narrower ones have no room for a number
+                place = (start + wide / 2, floor + height * number / tallest + 0.015)
+                ax.text(*place, str(number), ha="center", va="bottom", fontsize="x-small")
+    ax.plot([0, 1], [0, 1], ":", color="0.2", linewidth=1.6)
     ax.axhline(0, color="0.3", linewidth=0.8)
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
-    ax.set(title=title, xlim=(0, 1), ylim=(floor, 1.02), xticks=ticks, yticks=ticks, xlabel="confidence")
+    ax.set(xlim=(0, 1), ylim=(floor, 1.02), xticks=ticks, yticks=ticks, xlabel="confidence")
+    ax.set_title(title, pad=26)  # room for the legend: within, it would lie over bars
     ax.set_ylabel(f"samples ({count.sum()})    accuracy     ", y=1, ha="right")
     ax.grid(visible=False)
-    ax.legend(loc="upper left", fontsize="small")
+    row = {"ncols": 3, "loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False}
+    ax.legend(fontsize="x-small", borderaxespad=0, columnspacing=1, handlelength=1.5, **row)
     return ax
 
 
@@ -173,17 +324,173 @@ def image_grid(images: Tensor, titles: Sequence[str], *, columns: int = 10, titl
     figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
 
 
-def mean_and_std(table: pd.DataFrame) -> pd.DataFrame:
-    """Table of "mean ± standard deviation" over the rows (seeds), a row per condition and a column per measure (lesson 01).
+# --- legends -----------------------------------------------------------------------------------------------------------------
+
+
+def _legend(ax: Axes) -> None:
+    """Give the axes a legend that never lies over data."""
+    ax.legend_ = _FreeLegend(ax, *ax.get_legend_handles_labels())
+    ax.legend_._remove_method = lambda legend: setattr(ax, "legend_", None)  # so that `ax.get_legend().remove()` works
+
+
+class _FreeLegend(Legend):
+    """Stands where no data are within the axes, or right of them when they are everywhere.
+
+    The place is looked for when the figure is laid out and drawn: a lesson may change limits, or add lines, after the call.
+    """
+
+    _outside = False
+
+    def get_tightbbox(self, renderer: RendererBase | None = None) -> Bbox:
+        self._find_place()
+        return super().get_tightbbox(renderer)
+
+    def draw(self, renderer: RendererBase) -> None:
+        self._find_place()
+        super().draw(renderer)
+
+    def _find_place(self) -> None:
+        if self._outside:  # for good: back inside the axes would grow, and the data with them
+            return
+        for place in ("upper right", "upper left", "lower right", "lower left", "center right", "center left"):
+            self.set_loc(place)
+            if not _holds_data(self.axes, self.get_window_extent()):
+                return
+        self._outside = True
+        self.set_loc("upper left")
+        self.set_bbox_to_anchor((1.0, 1.0), self.axes.transAxes)
+
+
+def _holds_data(ax: Axes, box: Bbox) -> bool:
+    """Whether anything is drawn within a box in pixels."""
+    box = box.padded(4 * ax.figure.dpi / 72)  # of points: half a marker
+    for line in ax.lines:
+        path = line.get_transform().transform_path(line.get_path())
+        joined = line.get_linestyle() not in ("None", " ", "") and len(path.vertices) > 1
+        if box.count_contains(path.vertices) or (joined and path.intersects_bbox(box, filled=False)):
+            return True
+    for collection in ax.collections:
+        if isinstance(collection, PathCollection):  # of a scatter plot
+            points = collection.get_offset_transform().transform(collection.get_offsets())
+            if box.count_contains(points):
+                return True
+            continue
+        filled = not isinstance(collection, LineCollection)
+        paths = [collection.get_transform().transform_path(path) for path in collection.get_paths()]
+        if any(path.intersects_bbox(box, filled=filled) for path in paths):
+            return True
+    others = [*ax.patches, *ax.texts, *ax.images]
+    return any(other.get_window_extent().overlaps(box) for other in others)
+
+
+# --- sliders -----------------------------------------------------------------------------------------------------------------
+
+_SLIDER = """<div data-slider="{key}" role="group" aria-label="{name}">
+<style>@media print {{ [data-slider] input {{ display: none; }} }}</style>
+<p style="display: none"><label>{name}
+<input type="range" min="0" max="{last}" step="1" value="{start}" style="width: 16em; max-width: 60%; vertical-align: middle">
+</label> <strong aria-hidden="true"></strong></p>
+{frames}
+<script>
+for (const slider of document.querySelectorAll('[data-slider="{key}"]')) {{
+  const input = slider.querySelector("input");
+  const frames = slider.querySelectorAll("[data-value]");
+  const show = () => {{
+    frames.forEach((frame, place) => {{ frame.style.display = place === Number(input.value) ? "" : "none"; }});
+    const value = frames[input.value].dataset.value;
+    input.setAttribute("aria-valuetext", value);
+    slider.querySelector("strong").textContent = value;
+  }};
+  slider.querySelectorAll("[data-caption]").forEach((caption) => {{ caption.style.display = "none"; }});
+  slider.querySelector("p").style.display = "";
+  input.addEventListener("input", show);
+  show();
+}}
+</script>
+</div>"""
+
+
+@dataclass(frozen=True)
+class Slider:
+    """What `slider` makes; as the last line of a cell it is shown.
+
+    Attributes:
+        name: what the slider changes.
+        count: number of frames.
+        html: the whole of it, for any page.
+    """
+
+    name: str
+    count: int
+    html: str
+
+    def __repr__(self) -> str:
+        return f"Slider of {self.name}, {self.count} frames"
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def slider(name: str, values: Iterable[Any], draw: Callable[[Any], Any], *, start: Any = None, alt: str = "") -> Slider:
+    """Figures or tables to slide through, one per value, all made now: they work wherever the notebook is shown (lesson 04).
+
+    JupyterLab, Colab and a page need nothing but the output itself: no kernel, no network. The arrow keys move it. Paper
+    shows the frame that was chosen, and a reader without JavaScript sees all frames, one below the other.
 
     Args:
-        table: a row per seed and columns ``(measure, condition)``.
+        name: what changes, such as "threshold".
+        values: the values to slide through, in their order; one at least.
+        draw: gets a value. Draws on the current figure, which is new and empty, or on one that it makes; or returns a table
+            or a text. Set the limits of the axes, or each frame has its own.
+        start: the value that is shown first; the first of ``values`` when ``None``.
+        alt: what the figures show, for those who cannot see them; the name and the value are added.
 
-    >>> mean_and_std(pd.DataFrame({("gap", "plain"): [0.1, 0.3], ("gap", "dropout"): [0.1, 0.1]}))
-                       gap
-    plain    0.200 ± 0.141
-    dropout  0.100 ± 0.000
+    Raises:
+        ValueError: no value, a ``start`` that is none of them, a ``draw`` that draws nothing, or more than 8 MB of figures.
     """
-    cells = [f"{mean:.3f} ± {std:.3f}" for mean, std in zip(table.mean(), table.std(), strict=True)]
-    wide = pd.Series(cells, index=table.columns).unstack(0, sort=False)
-    return wide[list(dict.fromkeys(measure for measure, _ in table.columns))]
+    values = list(values)
+    if not values:
+        raise ValueError("there are no values to slide through.")
+    if start is not None and start not in values:
+        raise ValueError(f"start is {start!r}; it must be one of the values, {', '.join(map(_text, values))}.")
+    frames, size = [], 0
+    for number, value in enumerate(values, start=1):
+        label = f"{name} {_text(value)}"
+        content = _frame(draw, value, f"{alt} ({label})" if alt else label)
+        caption = f"<p data-caption>{html.escape(label)}</p>"
+        frames.append(f'<div data-value="{html.escape(_text(value))}">{caption}{content}</div>')
+        size += len(content)
+        if size > MOST_MEGABYTES * 1e6:
+            raise ValueError(
+                f"{number} of {len(values)} frames take {size / 1e6:.0f} MB, and a slider may take {MOST_MEGABYTES}: "
+                "give fewer values, or draw smaller figures (figsize)."
+            )
+    place = 0 if start is None else values.index(start)
+    page = {"key": uuid.uuid4().hex, "name": html.escape(name), "last": len(values) - 1, "start": place}
+    return Slider(name, len(values), _SLIDER.format(frames="\n".join(frames), **page))
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _frame(draw: Callable[[Any], Any], value: object, alt: str) -> str:
+    """HTML of what is drawn for a value; leaves no figure open."""
+    others = plt.get_fignums()
+    plt.figure()
+    try:
+        found = draw(value)
+        if isinstance(found, str):
+            return f"<pre>{html.escape(found)}</pre>"
+        if hasattr(found, "to_html"):  # a frame, or a styled one
+            return found.to_html()
+        figure = plt.gcf()
+        if not figure.axes:
+            raise ValueError(f"draw({value!r}) drew nothing: let it draw on the current figure, or return a table or a text.")
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", facecolor="white")
+    finally:
+        for number in set(plt.get_fignums()) - set(others):
+            plt.close(number)
+    code = base64.b64encode(picture.getvalue()).decode("ascii")
+    return f'<img alt="{html.escape(alt)}" style="max-width: 100%; height: auto" src="data:image/png;base64,{code}">'

@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 
 from course_utils import data, experiment, models, runtime, train
+from course_utils.history import History
 from course_utils.techniques import mixing
 
 
@@ -162,7 +163,7 @@ def test_conditions_and_seeds_that_make_no_experiment_are_refused_before_the_fir
         ([{"accuracy": 0.9}, {"acc": 0.9}], "every run returns the same names"),
         ([{"accuracy": 0.9}, {"accuracy": 0.9, "loss": 1.0}], "every run returns the same names"),
         ([{"accuracy": 0.9}, {"accuracy": None}], r"something else as 'accuracy' \(None\), and before a number"),
-        ([{"accuracy": 0.9}, {"accuracy": train.History()}], "learning curves as 'accuracy'"),
+        ([{"accuracy": 0.9}, {"accuracy": History()}], "learning curves as 'accuracy'"),
     ],
 )
 def test_what_a_run_may_not_return_is_refused_at_once(found, words):
@@ -173,7 +174,7 @@ def test_what_a_run_may_not_return_is_refused_at_once(found, words):
 
 
 def test_numbers_of_every_kind_are_measures_and_anything_else_is_kept():
-    model, history = torch.nn.Linear(1, 1), train.History([{"train_loss": 1.0}])
+    model, history = torch.nn.Linear(1, 1), History([{"train_loss": 1.0}])
     numbers = {
         "float": 0.5,
         "whole": 2,
@@ -290,7 +291,7 @@ def test_a_word_that_is_not_there_gets_a_hint(scores):
 def test_learning_curves_of_unequal_length_stand_side_by_side():
     def run(seed, epochs):
         rows = [{"train_loss": 1 / (epoch + 1), "val_loss": seed + epoch} for epoch in range(epochs)]
-        return {"own": pd.DataFrame(rows, index=range(1, epochs + 1)), "history": train.History(rows)}
+        return {"own": pd.DataFrame(rows, index=range(1, epochs + 1)), "history": History(rows)}
 
     found = experiment.over_seeds(run, [2, 3], [0, 1], progress=False)
     curves = found.curves("val_loss", of="history")

@@ -1,16 +1,20 @@
-"""The look of figures is seaborn's, without the time that importing seaborn takes."""
+"""Figures show what they are given, and hide none of it; their look is seaborn's, without the time that importing it takes."""
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import pytest
 import seaborn as sns
 import torch
 from matplotlib.colors import to_hex
 
-from course_utils import plots
+from course_utils import calibration, experiment, plots
+from course_utils.history import History
 
 # What shows in no figure of the course: ticks without length, a default colour map that nobody uses, fonts not installed.
 UNSEEN = ("xtick.m", "ytick.m", "image.cmap", "font.sans-serif", "axes.prop_cycle")
@@ -55,3 +59,269 @@ def test_image_grids_refuse_what_they_cannot_show():
     for bad in (images[:0], images[0], images.expand(3, 2, 4, 4)):
         with pytest.raises(ValueError, match=r"\(N, C, H, W\)"):
             plots.image_grid(bad, ["a", "b", "c"])
+
+
+# --- what is drawn of an experiment ------------------------------------------------------------------------------------------
+
+
+def run(seed, shift):
+    """A run that trains nothing: curves and scores of a known shape."""
+    jitter = 0.01 * seed
+    rows = []
+    for epoch in range(1, 9):
+        row = {"train_loss": 1 / epoch, "val_loss": 0.5 + 0.5 / epoch + jitter}
+        rows.append(row | {"train_accuracy": 1 - 0.4 / epoch, "val_accuracy": 0.7 + shift - 0.3 / epoch + jitter})
+    return {"accuracy": 0.7 + shift + jitter, "ECE": 0.1 - shift / 5, "history": History(rows)}
+
+
+CONDITIONS = {"plain": 0.0, "smoothing": 0.05, "mixup": 0.1}
+
+
+@pytest.fixture
+def scores():
+    return experiment.over_seeds(run, CONDITIONS, [0, 1, 2], progress=False)
+
+
+@pytest.fixture
+def ax():
+    plots.style()
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+def legend_of(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def drawn(ax):
+    return [line for line in ax.lines if len(line.get_xdata())]
+
+
+def test_paired_draws_an_experiment_as_it_draws_its_frame(scores, ax):
+    plots.paired(scores, "accuracy", ax=ax)
+    frame = scores.by_seed("accuracy")
+    lines = drawn(ax)
+    for line, (_, row) in zip(lines, frame.iterrows(), strict=False):
+        assert line.get_ydata().tolist() == row.tolist()
+    assert lines[-1].get_ydata().tolist() == pytest.approx(frame.mean().tolist())
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(CONDITIONS)
+    assert ax.get_ylabel() == "accuracy"
+    assert legend_of(ax) == ["one seed", "mean"]
+    _, other = plt.subplots()
+    plots.paired(frame, ylabel="accuracy", ax=other)
+    assert [line.get_ydata().tolist() for line in drawn(other)] == [line.get_ydata().tolist() for line in lines]
+    with pytest.raises(ValueError, match="several of measure"):
+        plots.paired(scores, ax=ax)
+    with pytest.raises(ValueError, match="leave out 'accuracy'"):
+        plots.paired(frame, "accuracy", ax=ax)
+
+
+def test_mean_and_spread_shows_every_seed_the_mean_and_one_standard_deviation(scores, ax):
+    plots.mean_and_spread(scores, "accuracy", ax=ax)
+    frame = scores.by_seed("accuracy")
+    dots = [sorted(line.get_xdata().tolist()) for line in ax.lines if line.get_marker() == "o"]
+    assert dots == [sorted(frame[name]) for name in CONDITIONS]
+    bars = ax.containers[0].lines[2][0].get_segments()
+    for (start, end), name in zip(bars, CONDITIONS, strict=True):
+        assert (start[0] + end[0]) / 2 == pytest.approx(frame[name].mean())
+        assert end[0] - start[0] == pytest.approx(2 * frame[name].std())
+    assert ax.yaxis_inverted()
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(CONDITIONS)
+    _, other = plt.subplots()
+    plots.mean_and_spread(frame.iloc[:1], ax=other)
+    assert legend_of(other) == ["one seed", "mean"]
+
+
+def test_learning_curves_of_all_seeds(scores, ax):
+    plots.learning_curves(scores, "accuracy", ax=ax)
+    dashed = [line for line in drawn(ax) if line.get_linestyle() == "--"]
+    solid = [line for line in drawn(ax) if line.get_linestyle() == "-"]
+    assert len(dashed) == len(solid) == 9
+    for line, column in zip(solid, scores.curves("val_accuracy").items(), strict=True):
+        assert line.get_ydata().tolist() == column[1].tolist()
+    for line, column in zip(dashed, scores.curves("train_accuracy").items(), strict=True):
+        assert line.get_ydata().tolist() == column[1].tolist()
+    assert len({(line.get_color(), line.get_marker()) for line in solid}) == 3
+    assert len({line.get_marker() for line in solid}) == 3
+    assert legend_of(ax) == [*CONDITIONS, "training"]
+    _, one = plt.subplots()
+    plots.learning_curves(scores, "loss", conditions=["mixup"], ax=one)
+    assert len(drawn(one)) == 6
+    assert legend_of(one) == ["training", "validation"]
+    for wrong, words in (({"measure": "F1"}, "no column train_F1 or val_F1"), ({"conditions": ["mix"]}, "no condition 'mix'")):
+        with pytest.raises(ValueError, match=words):
+            plots.learning_curves(scores, ax=ax, **wrong)
+
+
+def test_learning_curves_of_one_history_as_lessons_draw_them(ax):
+    frame = run(0, 0.0)["history"].frame
+    plots.learning_curves(frame, best_epoch=3, ax=ax)
+    assert [(line.get_linestyle(), line.get_label()) for line in ax.lines] == [
+        ("--", "training"),
+        ("-", "validation"),
+        (":", "epoch 3"),
+    ]
+    assert ax.lines[1].get_ydata().tolist() == frame.val_loss.tolist()
+
+
+def test_only_training_is_dashed_and_no_figure_has_a_title_of_its_own(scores):
+    plots.style()
+    frame = scores["plain", 0]["history"].frame
+    frames = {seed: scores["plain", seed]["history"].frame for seed in scores.seeds}
+    bins = reliability_of(500)
+    draw = {
+        "paired": lambda ax: plots.paired(scores, "accuracy", ax=ax),
+        "spread": lambda ax: plots.mean_and_spread(scores, "accuracy", ax=ax),
+        "history": lambda ax: plots.learning_curves(frame, ax=ax),
+        "curves": lambda ax: plots.learning_curves(scores, ax=ax),
+        "seeds": lambda ax: plots.seed_curves(frames, ["val_loss", "train_loss", "val_accuracy"], ax=ax),
+        "reliability": lambda ax: plots.reliability_diagram(bins, ax=ax),
+    }
+    for name, function in draw.items():
+        figure, ax = plt.subplots()
+        function(ax)
+        training = {"history": 1, "curves": 9, "seeds": 3}.get(name, 0)
+        assert sum(line.get_linestyle() == "--" for line in drawn(ax)) == training, name
+        assert not any(ax.get_title(loc) for loc in ("left", "center", "right")), name
+        plt.close(figure)
+
+
+def test_seed_curves_are_told_apart_by_marker_and_colour(scores, ax):
+    frames = {seed: scores["plain", seed]["history"].frame for seed in scores.seeds}
+    plots.seed_curves(frames, ["val_loss", "val_accuracy"], ax=ax)
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in ax.lines}
+    assert looks == {("C0", "o", "-"), ("C1", "s", "-")}
+    assert legend_of(ax) == ["validation loss", "validation accuracy"]
+
+
+# --- legends -----------------------------------------------------------------------------------------------------------------
+
+
+def pixels(figure):
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def hidden_by_the_legend(ax):
+    """How many pixels of data lie below the legend: seen by drawing the same figure without it, and without the data."""
+    figure = ax.figure
+    figure.canvas.draw()
+    figure.set_layout_engine("none")  # from here on nothing moves
+    legend = ax.get_legend()
+    box = legend.get_window_extent()
+    legend.set_visible(False)
+    with_data = pixels(figure)
+    for artist in [*ax.lines, *ax.patches, *ax.collections, *ax.texts]:
+        artist.set_visible(False)
+    changed = (with_data != pixels(figure)).any(-1)
+    height, width = changed.shape
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= width, "the legend leaves the figure"
+    assert box.y1 <= height
+    return int(changed[height - int(box.y1) : height - int(box.y0), int(box.x0) : int(box.x1)].sum())
+
+
+def reliability_of(n, scale=0.5):
+    torch.manual_seed(n)
+    logits = 3 * torch.randn(n, 10)
+    labels = torch.distributions.Categorical(logits=scale * logits).sample()
+    return calibration.reliability(logits.softmax(1), labels)
+
+
+def scattered(rows, columns, seed=0):
+    values = np.random.default_rng(seed).uniform(0, 1, (rows, columns))
+    return pd.DataFrame(values, columns=[f"condition {number}" for number in range(columns)])
+
+
+LEGENDS = {
+    "paired, rising": lambda ax, s: plots.paired(s, "accuracy", ax=ax),
+    "paired, limits set afterwards": lambda ax, s: plots.paired(s, "accuracy", ax=ax).set(ylim=(0.69, 0.85)),
+    "paired, everywhere": lambda ax, s: plots.paired(scattered(12, 5), ylabel="share", ax=ax).set(ylim=(0, 1)),
+    "paired, two": lambda ax, s: plots.paired(scattered(8, 2), ylabel="share", ax=ax),
+    "spread": lambda ax, s: plots.mean_and_spread(s, "accuracy", ax=ax),
+    "spread, everywhere": lambda ax, s: plots.mean_and_spread(scattered(30, 12), ax=ax),
+    "curves": lambda ax, s: plots.learning_curves(s, "accuracy", ax=ax),
+    "curves, squeezed": lambda ax, s: plots.learning_curves(s, ax=ax).set(ylim=(0.3, 0.7)),
+    "curves with a line more": lambda ax, s: plots.learning_curves(s, ax=ax).plot([1, 8], [1, 0.1]),
+    "seeds": lambda ax, s: plots.seed_curves({0: scattered(30, 3)}, ["condition 0", "condition 1"], ax=ax),
+    "over-confident": lambda ax, s: plots.reliability_diagram(reliability_of(800), title="Too sure", ax=ax),
+    "under-confident": lambda ax, s: plots.reliability_diagram(reliability_of(800, 4.0), ax=ax),
+    "few samples": lambda ax, s: plots.reliability_diagram(reliability_of(30), ax=ax),
+}
+
+
+@pytest.mark.parametrize("panels", [1, 3])
+@pytest.mark.parametrize("name", LEGENDS)
+def test_a_legend_hides_no_data(name, panels, scores):
+    plots.style()
+    figure, axes = plt.subplots(1, panels, figsize=(13 if panels > 1 else 7, 4.2), squeeze=False)
+    for ax in axes.flat:
+        LEGENDS[name](ax, scores)
+    for ax in axes.flat:
+        assert hidden_by_the_legend(ax) == 0
+    plt.close(figure)
+
+
+def test_the_check_for_hidden_data_finds_a_legend_that_hides(scores):
+    plots.style()
+    figure, ax = plt.subplots()
+    plots.paired(scattered(12, 5), ylabel="share", ax=ax)
+    ax.legend(loc="center")
+    assert hidden_by_the_legend(ax) > 100
+    plt.close(figure)
+
+
+def test_a_legend_can_be_removed_or_replaced_as_lessons_do(scores, ax):
+    plots.paired(scores, "accuracy", ax=ax)
+    ax.get_legend().remove()
+    assert ax.get_legend() is None
+    ax.legend(loc="lower right")
+    assert legend_of(ax) == ["one seed", "mean"]
+
+
+@pytest.mark.parametrize("columns", [2, 4, 9])
+def test_names_of_conditions_do_not_overlap(columns):
+    plots.style()
+    names = ["plain", "mixup, α = 0.2", "class-ordered list", "DisturbLabel", "thresholds chosen for each class"]
+    frame = scattered(3, columns).set_axis([f"{names[i % 5]} {'' if i < 5 else i}".strip() for i in range(columns)], axis=1)
+    figure, ax = plt.subplots(figsize=(9, 4))
+    plots.paired(frame, ylabel="share", ax=ax)
+    figure.canvas.draw()
+    labels = ax.get_xticklabels()
+    if labels[0].get_rotation() == 0:
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert (labels[0].get_rotation() == 0) == (columns < 9)
+    plt.close(figure)
+
+
+# --- reliability -------------------------------------------------------------------------------------------------------------
+
+
+def test_bins_of_few_samples_are_pale_and_have_no_gap(ax):
+    bins = calibration.Reliability(
+        edges=torch.linspace(0, 1, 11).double(),
+        count=torch.tensor([0, 24, 0, 0, 0, 25, 0, 0, 0, 100]),
+        confidence=torch.tensor([0, 0.15, 0, 0, 0, 0.55, 0, 0, 0, 0.95]).double(),
+        accuracy=torch.tensor([0, 1.0, 0, 0, 0, 0.6, 0, 0, 0, 1.0]).double(),
+    )
+    plots.reliability_diagram(bins, ax=ax)
+    by_place = {}
+    for bar in ax.patches:
+        if bar.get_y() >= -1e-9 and bar.get_y() + bar.get_height() >= 0:
+            by_place.setdefault(round(bar.get_x(), 2), []).append(bar)
+    (pale,) = by_place[0.1]
+    assert pale.get_height() == 1.0
+    for place in (0.5, 0.9):
+        bar, gap = by_place[place]
+        assert gap.get_hatch()
+        assert loudness(bar) > 3 * loudness(pale)
+    assert legend_of(ax) == ["accuracy", "gap", "under 25 samples"]
+
+
+def loudness(bar):
+    """How far a bar's colour is from white, as it is seen."""
+    *color, alpha = bar.get_facecolor()
+    return alpha * sum((1 - channel) ** 2 for channel in color) ** 0.5

@@ -1,0 +1,194 @@
+"""A slider works wherever its HTML is shown, in a real browser: with a mouse, with keys, on paper, and without JavaScript."""
+
+import os
+import shutil
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from course_utils import plots
+
+IN_CI = bool(os.environ.get("CI")) or bool(os.environ.get("COURSE_CI"))
+
+
+def picture(threshold):
+    plt.plot([0, 1], [0, threshold])
+
+
+def table(threshold):
+    return pd.DataFrame({"says no": [1, 2], "says yes": [threshold, 4]}, index=["<no>", "yes"])
+
+
+# --- what it is made of ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        picture,
+        lambda value: plt.subplots(1, 2)[1][0].plot([0, value]),
+        lambda value: plots.paired(pd.DataFrame({"a": [value], "b": [1]}), ylabel="share"),
+    ],
+    ids=["on the current figure", "on a figure of its own", "by a function of plots"],
+)
+def test_figures_become_pictures_and_none_stays_open(draw):
+    plt.close("all")
+    mine = plt.figure()
+    made = plots.slider("threshold", [0.25, 0.5, 0.75], draw, alt="a line")
+    assert plt.get_fignums() == [mine.number]
+    plt.close(mine)
+    assert made.html.count('src="data:image/png;base64,') == 3
+    assert 'alt="a line (threshold 0.25)"' in made.html
+    assert made._repr_html_() == made.html
+    assert repr(made) == "Slider of threshold, 3 frames"
+
+
+def test_tables_and_texts_are_shown_as_text():
+    made = plots.slider("threshold", [0.5, 1], table)
+    assert made.html.count("<table") == 2
+    assert "&lt;no&gt;" in made.html
+    styled = plots.slider("threshold", [0.5], lambda value: table(value).style.format("{:.2f}"))
+    assert "0.50" in styled.html
+    words = plots.slider("name", ['<b onload="x">'], lambda value: f"{value} & more")
+    assert "<b" not in words.html
+    assert "&lt;b onload=&quot;x&quot;&gt; &amp; more" in words.html
+
+
+def test_a_slider_that_cannot_be_made_says_why(monkeypatch):
+    plt.close("all")
+    for values, draw, options, words in (
+        ([], picture, {}, "no values"),
+        ([1, 2], picture, {"start": 3}, "start is 3; it must be one of the values, 1, 2"),
+        ([1, 2], lambda value: None, {}, r"draw\(1\) drew nothing"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            plots.slider("n", values, draw, **options)
+
+    def broken(value):
+        plt.subplots()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        plots.slider("n", [1], broken)
+    monkeypatch.setattr(plots, "MOST_MEGABYTES", 0.05)
+    with pytest.raises(ValueError, match=r"of 30 frames take 0 MB, and a slider may take 0.05: give fewer values"):
+        plots.slider("n", range(30), picture)
+    assert plt.get_fignums() == []
+
+
+# --- in a browser ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless browser: loud on a laptop without one, an error in CI."""
+    program, missing = shutil.which("chromium"), None
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing = "Playwright is not installed: pip install playwright"
+    if program is None:
+        missing = "no browser here: apt install chromium"
+    if missing and IN_CI:
+        raise FileNotFoundError(missing)
+    if missing:
+        pytest.skip(f"NOT TESTED: {missing}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page_of(browser):
+    """Opens sliders on one page, and fails if that page asks for anything, or has an error."""
+    contexts, asked = [], []
+
+    def open_page(*sliders, style="", **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: asked.append(str(error)))
+        page.set_content(f"<style>{style}</style>" + "<hr>".join(made.html for made in sliders))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [address for address in asked if not address.startswith("data:")] == []
+
+
+def shown(page, number=0):
+    """Values of the frames that can be seen."""
+    return [
+        frame.get_attribute("data-value")
+        for frame in page.locator("[data-slider]").nth(number).locator("[data-value]").all()
+        if frame.is_visible()
+    ]
+
+
+THRESHOLDS = [0.25, np.float64(0.5), 0.75, 1]
+
+
+def test_moving_it_changes_the_frame_and_the_value(page_of):
+    page = page_of(plots.slider("threshold", THRESHOLDS, picture, start=0.5, alt="a line"))
+    slider = page.get_by_role("slider", name="threshold")
+    assert shown(page) == ["0.5"]
+    assert page.get_by_role("img", name="a line (threshold 0.5)").is_visible()
+    assert page.locator("img").nth(1).evaluate("image => image.complete && image.naturalWidth > 100")
+    slider.fill("3")
+    assert shown(page) == ["1"]
+    assert slider.get_attribute("aria-valuetext") == "1"
+    assert page.locator("strong").inner_text() == "1"
+    slider.focus()
+    for key, value in (("ArrowLeft", "0.75"), ("Home", "0.25"), ("ArrowRight", "0.5"), ("End", "1")):
+        page.keyboard.press(key)
+        assert shown(page) == [value]
+        assert slider.get_attribute("aria-valuetext") == value
+
+
+def test_two_sliders_on_a_page_do_not_move_each_other(page_of):
+    first, second = plots.slider("a", [1, 2], table), plots.slider("b", [3, 4], table)
+    page = page_of(first, second, first)  # the same output may be shown twice, as by "new view for output"
+    page.get_by_role("slider").nth(1).fill("1")
+    assert [shown(page, number) for number in range(3)] == [["1"], ["4"], ["1"]]
+    page.get_by_role("slider").nth(2).fill("1")
+    assert [shown(page, number) for number in range(3)] == [["1"], ["4"], ["2"]]
+
+
+def test_without_javascript_all_frames_stand_below_each_other_with_their_values(page_of):
+    page = page_of(plots.slider("threshold", THRESHOLDS, picture), java_script_enabled=False)
+    assert shown(page) == ["0.25", "0.5", "0.75", "1"]
+    assert page.get_by_text("threshold 0.75").is_visible()
+    assert not page.locator("input").is_visible()
+
+
+def test_paper_shows_the_chosen_frame_and_its_value(page_of):
+    page = page_of(plots.slider("threshold", THRESHOLDS, picture))
+    page.get_by_role("slider").fill("2")
+    page.emulate_media(media="print")
+    assert shown(page) == ["0.75"]
+    assert page.locator("strong").inner_text() == "0.75"
+    assert page.locator("strong").is_visible()
+    assert not page.locator("input").is_visible()
+
+
+def test_a_dark_page_colours_the_words_and_not_the_figure(page_of):
+    dark = "body { background: rgb(17, 17, 17); color: rgb(238, 238, 238); }"
+    page = page_of(plots.slider("threshold", [1], picture), style=dark, color_scheme="dark")
+    for part in ("label", "strong"):
+        assert page.locator(part).evaluate("it => getComputedStyle(it).color") == "rgb(238, 238, 238)"
+    corner = """async (image) => {
+        const canvas = document.createElement("canvas");
+        canvas.getContext("2d").drawImage(image, 0, 0);
+        return Array.from(canvas.getContext("2d").getImageData(1, 1, 1, 1).data);
+    }"""
+    assert page.locator("img").evaluate(corner) == [255, 255, 255, 255]
+
+
+def test_a_narrow_page_does_not_scroll_sideways(page_of):
+    page = page_of(plots.slider("threshold", [1, 2], picture), viewport={"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth <= 390")
