@@ -4,6 +4,7 @@ import functools
 import math
 import numbers
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,8 +53,7 @@ def class_indices(
         raise ValueError(f"{what} go up to {int(labels[labels < 0].max()) % 2**64}; class indices lie below 2 ** 63.")
     if num_classes is not None and labels.numel() and (wait or labels.device.type == "cpu"):
         try:
-            low, high = labels.aminmax()
-            low, high = low.item(), high.item()
+            low, high = (int(value) for value in labels.aminmax())
         except RuntimeError:  # within `torch.func.vmap` no value can be read: who calls it checks them
             return labels
         if low < 0 or high >= num_classes:
@@ -289,7 +289,7 @@ def ratios(weights: Tensor | Iterable[float], count: int | None, rule: str, *, l
     return given if 1e-250 < float(given.sum()) < 1e250 else given / given.max()
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> Any:
     """A NumPy scalar, or an array or tensor without dimensions, as Python's own number."""
     if type(value) in (int, float):  # nearly always, and in every training step
         return value

@@ -6,6 +6,7 @@ import re
 import types
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,11 +116,11 @@ def _differences(
         if (part in frozen) != (other in other_frozen):
             yield f"{where} is frozen in evaluation mode in one of them only"
         for key in {**vars(part), **vars(other)}.keys() - _STRUCTURE:
-            values = [vars(one).get(key) for one in (part, other)]
+            one, two = vars(part).get(key), vars(other).get(key)
             if "_hooks" in key:  # by running numbers that mean nothing
-                values = [list(hooks.values()) if hooks else [] for hooks in values]
-            if not _same(*values, known, seen):
-                there, here = (_shown(value) for value in values)
+                one, two = list((one or {}).values()), list((two or {}).values())
+            if not _same(one, two, known, seen):
+                there, here = _shown(one), _shown(two)
                 yield f"{key} of {where} is {here}, not {there}" if here != there else f"{key} of {where} is another {here}"
     weights, other_weights = _tensors(first), _tensors(second)
     for name in dict.fromkeys([*weights, *other_weights]):
@@ -155,7 +156,7 @@ def _names(model: nn.Module, parts: Mapping[str, nn.Module], depth: int) -> dict
     return {id(thing): f"{depth} {name}" for name, thing in [*parts.items(), *_tensors(model).items()]}
 
 
-def _same(one: object, two: object, known: Known, seen: Seen) -> bool:
+def _same(one: Any, two: Any, known: Known, seen: Seen) -> bool:
     """Whether two values of attributes mean the same to a network's code; in doubt they do not."""
     names = known[0].get(id(one)), known[1].get(id(two))
     if names != (None, None):
@@ -187,20 +188,25 @@ def _same(one: object, two: object, known: Known, seen: Seen) -> bool:
         return alike(one, two)
     if isinstance(one, (str, bytes, set, frozenset)):
         return one == two
-    if isinstance(one, types.MethodType):
-        return alike((one.__func__, one.__self__), (two.__func__, two.__self__))
-    if isinstance(one, (staticmethod, classmethod)):
-        return alike((one.__func__,), (two.__func__,))
-    if isinstance(one, property):
-        return alike((one.fget, one.fset, one.fdel), (two.fget, two.fset, two.fdel))
-    if isinstance(one, (types.MemberDescriptorType, types.GetSetDescriptorType)):  # of a class, as its __slots__ name them
-        return one.__name__ == two.__name__
+    for kind, made_of in _MADE_OF.items():
+        if isinstance(one, kind):
+            return alike([getattr(one, name) for name in made_of], [getattr(two, name) for name in made_of])
     if isinstance(one, weakref.ref):
         return alike((one(),), (two(),))
     try:
         return alike(_kept(one), _kept(two))
     except Exception:  # what cannot be copied has nothing else to be compared by
         return False
+
+
+_MADE_OF: dict[type, tuple[str, ...]] = {
+    types.MethodType: ("__func__", "__self__"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget", "fset", "fdel"),
+    types.MemberDescriptorType: ("__name__",),  # of a class, as its __slots__ name them
+    types.GetSetDescriptorType: ("__name__",),
+}
 
 
 def _all_same(ones: Sequence, twos: Sequence, known: Known, seen: Seen) -> bool:
@@ -212,7 +218,8 @@ def _equal(one: Tensor | np.ndarray, two: Tensor | np.ndarray) -> bool:
     if one.dtype != two.dtype or one.shape != two.shape or getattr(one, "device", None) != getattr(two, "device", None):
         return False
     try:
-        return bool(((one == two) | ((one != one) & (two != two))).all())
+        same: Any = (one == two) | ((one != one) & (two != two))
+        return bool(same.all())
     except (RuntimeError, TypeError, ValueError):  # sparse tensors, arrays of objects
         return False
 
@@ -223,17 +230,14 @@ def _same_code(one: types.CodeType, two: types.CodeType) -> bool:
         *("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_flags", "co_exceptiontable"),
         *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount"),
     )
-    if any(getattr(one, field) != getattr(two, field) for field in fields) or len(one.co_consts) != len(two.co_consts):
+    if any(getattr(one, field) != getattr(two, field) for field in fields):
         return False
-    return all(
-        _same_code(here, there)
-        if isinstance(here, types.CodeType) and isinstance(there, types.CodeType)
-        else _exact(here, there)
-        for here, there in zip(one.co_consts, two.co_consts, strict=True)
-    )
+    return len(one.co_consts) == len(two.co_consts) and all(map(_same_constant, one.co_consts, two.co_consts))
 
 
-def _exact(one: object, two: object) -> bool:
+def _same_constant(one: object, two: object) -> bool:
+    if isinstance(one, types.CodeType) and isinstance(two, types.CodeType):
+        return _same_code(one, two)
     return type(one) is type(two) and repr(one) == repr(two)  # 1 is not True here, and 0.0 not -0.0
 
 

@@ -6,7 +6,7 @@ Predictions of ``M`` members for ``N`` samples and ``K`` classes are stacked alo
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from itertools import zip_longest
 
 import torch
@@ -145,7 +145,7 @@ def fit_together(
         raise ValueError(
             f"got {len(members)} members and {len(loaders)} loaders; give at least one member, and each its loader."
         )
-    if len(lengths := {len(loader) for loader in loaders if hasattr(loader, "__len__")}) > 1:
+    if len(lengths := {len(loader) for loader in loaders if isinstance(loader, Sized)}) > 1:
         raise ValueError(f"the loaders have {sorted(lengths)} batches; members that are trained together need as many each.")
     need_alike(members)
     if not any(parameter.requires_grad for parameter in members[0].parameters()):
@@ -216,19 +216,20 @@ class _Together:
             sums.append(xs.flatten(1).sum(1, dtype=torch.float32) if xs.is_floating_point() else torch.zeros_like(losses[-1]))
         if not losses:
             raise ValueError("the loaders are empty: they give no batch.")
-        if ranges:
-            self._refuse_labels(torch.stack(ranges).cpu(), epoch)
-        losses = torch.stack(losses).cpu()
-        self._refuse_not_finite(losses, torch.stack(sums).cpu(), epoch)
-        return (losses * torch.tensor(sizes)[:, None]).sum(0) / sum(sizes)
+        if ranges and self.classes is not None:
+            self._refuse_labels(torch.stack(ranges).cpu(), self.classes, epoch)
+        means = torch.stack(losses).cpu()  # (S, M): of each step and member
+        self._refuse_not_finite(means, torch.stack(sums).cpu(), epoch)
+        return (means * torch.tensor(sizes)[:, None]).sum(0) / sum(sizes)
 
     def _set_modes(self) -> None:
         for member, frozen in zip(self.members, self.frozen, strict=True):
             modes.set_training(member, frozen)
 
-    def _batch(self, batches: Sequence[tuple[Tensor, Tensor] | None], step: int) -> tuple[Tensor, Tensor]:
-        if ended := [number for number, batch in enumerate(batches) if batch is None]:
+    def _batch(self, found: Sequence[tuple[Tensor, Tensor] | None], step: int) -> tuple[Tensor, Tensor]:
+        if ended := [number for number, batch in enumerate(found) if batch is None]:
             raise ValueError(f"the loaders of members {ended} end before step {step}; all need as many batches.")
+        batches = [batch for batch in found if batch is not None]
         for number, (x, y) in enumerate(batches):
             valid.tensors(**{f"x of member {number}": x, f"y of member {number}": y})
         xs = _stacked([x for x, _ in batches]).to(self.first.device)
@@ -310,14 +311,14 @@ class _Together:
         if not y.is_floating_point() and per_class:
             self.classes = output.shape[1]
 
-    def _refuse_labels(self, ranges: Tensor, epoch: int) -> None:
+    def _refuse_labels(self, ranges: Tensor, classes: int, epoch: int) -> None:
         """``ranges``: lowest and highest label of each step and member, ``(S, 2, M)``."""
-        bad = (ranges[:, 0] < 0) | (ranges[:, 1] >= self.classes)
+        bad = (ranges[:, 0] < 0) | (ranges[:, 1] >= classes)
         for step, member in bad.nonzero()[:1].tolist():
             low, high = ranges[step, :, member].tolist()
             raise ValueError(
-                f"labels of member {member} go from {low} to {high} in step {step + 1} of epoch {epoch}; {self.classes} "
-                f"classes are numbered 0 to {self.classes - 1}."
+                f"labels of member {member} go from {low} to {high} in step {step + 1} of epoch {epoch}; {classes} "
+                f"classes are numbered 0 to {classes - 1}."
             )
 
     def _refuse_not_finite(self, losses: Tensor, sums: Tensor, epoch: int) -> None:
@@ -356,7 +357,7 @@ def _places(model: nn.Module) -> dict[str, str]:
     stacked weights out of the second.
     """
     names = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
-    places = {}
+    places: dict[str, str] = {}
     for path, part in model.named_modules():
         own = {**part._parameters, **part._buffers}
         places |= {f"{path}.{label}" if path else label: names[id(it)] for label, it in own.items() if it is not None}
