@@ -135,7 +135,7 @@ def fit(
     arithmetic = precision.arithmetic(model, amp)
     precision.lay_out(model, optimizer, arithmetic.layout)
     frozen = modes.frozen_parts(model)
-    network = parallel.shared_out(model)  # the model itself, but under torchrun
+    network = parallel.shared_out(model)  # under torchrun it shares out each batch; else the model itself
     run.start_as_rank_0()
 
     steps = batches.length(train_loader)
