@@ -81,7 +81,7 @@ def audit(**splits: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tensor | Non
     >>> audit(train=(x[:30], y[:30]), val=(x[30:], y[30:])).findings
     []
     >>> audit(train=(x[:30], y[:30]), val=(x[20:] * 255, y[20:])).findings[-1]
-    'val shares 10 of its 20 samples with train: a score on one is no score on samples that are new to the other.'
+    'val shares 10 of its 20 samples with train: a score on one does not say how well new samples are answered.'
     """
     if not splits:
         raise ValueError("audit() needs at least one split, such as audit(train=train_loader, val=val_loader).")
@@ -102,7 +102,7 @@ def audit(**splits: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tensor | Non
         if shared := rows[second][f"in {first}"]:
             findings.append(
                 f"{second} shares {shared:,} of its {len(parts[second].x):,} samples with {first}: "
-                "a score on one is no score on samples that are new to the other."
+                "a score on one does not say how well new samples are answered."
             )
     return Report(rows, findings, {name: _pictures(part) for name, part in parts.items() if part.x.ndim == 4})
 
@@ -146,7 +146,9 @@ def _batches(name: str, split: Iterable[tuple[Tensor, Tensor]]) -> list[tuple[Te
     batches = []
     for batch in split:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise ValueError(f"split {name} holds something of type {type(batch).__name__} that is no batch (x, y); {wanted}.")
+            raise ValueError(
+                f"split {name} holds something of type {type(batch).__name__} that is not a batch (x, y); {wanted}."
+            )
         _need_tensors(name, *batch)
         batches.append((batch[0].cpu(), batch[1]))
     return batches
@@ -217,7 +219,7 @@ def _alone(name: str, part: _Split, row: dict[str, float]) -> Iterable[str]:
     if row["unique"] < row["samples"]:
         yield f"{name} has {row['samples']:,} samples, but only {row['unique']:,} different ones."
     if part.counts and row["largest class"] > _UNEVEN * row["smallest class"]:
-        yield f"{name} is not balanced: from {row['smallest class']:,} to {row['largest class']:,} samples of a class."
+        yield f"{name} is not balanced: from {row['smallest class']:,} to {row['largest class']:,} samples per class."
     if row["std"] > _LARGE:
         yield f"{name} has large values ({_range(row)}): networks learn best from inputs with mean 0 and standard deviation 1."
 

@@ -60,7 +60,7 @@ def normalize(mean: Tensor, std: Tensor) -> BatchTransform:
     def normalized(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         valid.tensors(images=x)
         if x.ndim < 2 or x.shape[1] != len(mean):
-            raise ValueError(f"batch of shape {tuple(x.shape)} has not the {len(mean)} channels of mean and std.")
+            raise ValueError(f"batch of shape {tuple(x.shape)} does not have the {len(mean)} channels of mean and std.")
         if x.is_complex():
             raise ValueError(f"images are {x.dtype}; use integers or floating point numbers.")
         if x.ndim >= 4 and not x.is_floating_point() and x.dtype not in (torch.uint8, torch.bool):
@@ -68,7 +68,7 @@ def normalize(mean: Tensor, std: Tensor) -> BatchTransform:
         else:
             unit = 255.0 if x.dtype == torch.uint8 else 1.0
         key = (x.device, x.ndim, unit)
-        if key not in on_device:  # one transfer a run, not one a batch
+        if key not in on_device:  # one transfer per run, not one per batch
             shape = (1, -1) + (1,) * (x.ndim - 2)
             with torch.inference_mode(False):  # else a first batch within it would leave numbers that training cannot use
                 on_device[key] = (mean * unit).to(x.device).view(shape), (1 / (std * unit)).to(x.device).view(shape)
@@ -89,7 +89,7 @@ def random_crop(padding: int) -> BatchTransform:
         ``torchvision.transforms.RandomCrop((H, W), padding)`` gives for its place.
 
     Raises:
-        ValueError: ``padding`` is no whole number or below 1, or the batch is not ``(B, C, H, W)``.
+        ValueError: ``padding`` is not a whole number of at least 1, or the batch is not ``(B, C, H, W)``.
     """
     padding = valid.whole_number(padding, "padding", 1)
 

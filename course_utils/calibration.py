@@ -51,8 +51,8 @@ def reliability(probabilities: Tensor, targets: Tensor, num_bins: int = 10, adap
         rounded as the probabilities are, so that a float32 0.7 stands in the bin that begins at 0.7.
 
     Raises:
-        ValueError: no samples, shapes that differ, what is no probability (logits, for example), targets that are no class
-            indices of the ``K`` classes, or ``num_bins`` that is no whole number or below 1.
+        ValueError: no samples, shapes that differ, values that are not probabilities (logits, for example), targets that are
+            not indices of the ``K`` classes, or ``num_bins`` that is not a whole number of at least 1.
 
     >>> reliability(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]), num_bins=2).accuracy.tolist()
     [nan, 0.5]

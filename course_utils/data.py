@@ -66,7 +66,7 @@ class Split(NamedTuple):
         """The first ``n`` samples, without a copy: a small training set (the bundled sets are shuffled).
 
         Raises:
-            ValueError: ``n`` is no whole number from 1 to the number of samples.
+            ValueError: ``n`` is not a whole number from 1 to the number of samples.
         """
         n = valid.whole_number(n, "n", 1, len(self.x))
         return Split(self.x[:n], self.y[:n])
@@ -245,7 +245,7 @@ def _as_split(published: object) -> Split:
 
 
 def carve(name: str, train: Split, test: Split, *, classes: tuple[str, ...], per_class: int) -> Dataset:
-    """Carve a validation split of ``per_class`` samples a class out of a training set and keep ``test`` as it is.
+    """Carve a validation split of ``per_class`` samples per class out of a training set and keep ``test`` as it is.
 
     A training or validation sample that is identical to one of a later split is left out and counted in
     ``Dataset.removed`` (published sets do hold some). The choice depends on the data alone: the same for everyone.
@@ -257,7 +257,7 @@ def carve(name: str, train: Split, test: Split, *, classes: tuple[str, ...], per
 
     Raises:
         DataError: a class has fewer than ``per_class`` samples, or what `Dataset` refuses.
-        ValueError: ``per_class`` is no whole number of at least 1.
+        ValueError: ``per_class`` is not a whole number of at least 1.
     """
     per_class = valid.whole_number(per_class, "per_class", 1)
     train = _checked_split(f"{name}, train split", train, len(classes), train.x.shape[1:])
@@ -291,7 +291,7 @@ def balanced_split(labels: Tensor, per_class: tuple[int, ...], generator: torch.
 
     Raises:
         DataError: no labels, or a class has too few samples.
-        ValueError: labels that are no class indices, or a number of samples that is no whole number.
+        ValueError: labels that are not class indices, or a number of samples that is not a whole number.
 
     >>> small, rest = balanced_split(torch.tensor([0, 1, 0, 1, 0]), (1,), torch.Generator().manual_seed(0))
     >>> len(small), len(rest)
@@ -322,7 +322,7 @@ def sha256(path: Path) -> str:
 
 
 class TensorLoader:
-    """Batches from tensors that live whole on the device: one indexing operation a batch, no worker, no copy a sample.
+    """Batches from tensors that live whole on the device: one indexing operation per batch, no worker, no copy per sample.
 
     It can stand wherever a ``torch.utils.data.DataLoader`` over a ``TensorDataset`` stands, and gives the same batches
     for the same ``sampler``. Compared with it in lesson 00.
@@ -330,7 +330,7 @@ class TensorLoader:
     Args:
         x: inputs, ``(N, ...)``.
         y: targets, ``(N,)`` class indices or numbers, or ``(N, K)`` probabilities.
-        batch_size: samples a batch, at least 1; the last batch is smaller when they do not divide.
+        batch_size: samples per batch, at least 1; the last batch is smaller when they do not divide.
         shuffle: a new random order for each pass.
         sampler: positions in the order wanted, whole numbers of any kind, iterated anew for each pass, with a length (any
             torch ``Sampler``, or a tensor of positions); instead of ``shuffle``.
@@ -340,9 +340,9 @@ class TensorLoader:
         drop_last: leave out a smaller last batch; ``False`` unless asked for, since it loses samples.
 
     Raises:
-        ValueError: no tensors, empty or unequal ones, a batch size that is no whole number or below 1, ``shuffle`` together
-            with ``sampler``, a generator that is not on the CPU, a pass in which no batch would be left, a sampler without a
-            length, or one that gives something else than positions.
+        ValueError: no tensors, empty or unequal ones, a batch size that is not a whole number of at least 1, ``shuffle``
+            together with ``sampler``, a generator that is not on the CPU, a pass in which no batch would be left, a sampler
+            without a length, or one that gives anything but positions.
         IndexError: the sampler gives a position outside the tensors.
 
     >>> loader = TensorLoader(torch.zeros(10, 3), torch.arange(10), batch_size=4)
@@ -434,11 +434,11 @@ def shuffled(
         split: inputs and targets; see `TensorLoader`.
         seed: at least 0.
         batch_transform: what is done with each batch, such as `augment.normalize`.
-        batch_size: samples a batch.
+        batch_size: samples per batch.
         device: where the tensors are kept; `runtime.device` when ``None``.
 
     Raises:
-        ValueError: as `TensorLoader`, or a seed that is no whole number.
+        ValueError: as `TensorLoader`, or a seed that is not a whole number.
 
     >>> train_loader = shuffled(load("mnist-small").train.first(100), seed=0)
     >>> [len(y) for x, y in train_loader]

@@ -81,6 +81,7 @@ def over_seeds(
                 raise
             runs[name, seed] = dict(found)
             bar.update()
+        bar.set_postfix_str("")
     return Results({(name, seed): runs[name, seed] for name in named for seed in seeds})
 
 
@@ -298,7 +299,7 @@ def interval(values: Iterable[float] | Mapping[int, float], confidence: float = 
         confidence: above 0 and below 1.
 
     Raises:
-        ValueError: no values, one that is no number, or ``confidence`` outside its range.
+        ValueError: no values, one that is not a number, or ``confidence`` outside its range.
 
     >>> mean, low, high = interval([0.02, 0.03, 0.01])
     >>> round(mean, 3), round(low, 3), round(high, 3)

@@ -70,7 +70,7 @@ def accuracy(matrix: Tensor) -> Tensor:
         float64 scalar. Equals ``sklearn.metrics.accuracy_score``.
 
     Raises:
-        ValueError: ``matrix`` is no confusion matrix, or it counts no sample.
+        ValueError: ``matrix`` is not a confusion matrix, or it counts no sample.
     """
     matrix = _matrix(matrix)
     return matrix.diagonal().sum().double() / matrix.sum()
@@ -91,7 +91,7 @@ def precision(matrix: Tensor, average: Average = None) -> Tensor:
         warns there, and leaves classes that occur nowhere out of the macro mean.
 
     Raises:
-        ValueError: ``matrix`` is no confusion matrix, it counts no sample, or ``average`` is another word.
+        ValueError: ``matrix`` is not a confusion matrix, it counts no sample, or ``average`` is another word.
     """
     c = _counts(matrix)
     return _averaged(c.tp, c.tp + c.fp, c, average)

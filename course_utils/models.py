@@ -57,7 +57,7 @@ class MLP(_Layers):
         batch_norm: normalise each hidden layer before its ReLU.
 
     Raises:
-        ValueError: a width or count is no whole number or below 1, or ``dropout`` is outside [0, 1).
+        ValueError: a width or count is not a whole number of at least 1, or ``dropout`` is outside [0, 1).
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class SmallCNN(_Layers):
         batch_norm: normalise each convolution's output before its ReLU.
 
     Raises:
-        ValueError: a size is no whole number or below 1, or ``dropout`` is outside [0, 1).
+        ValueError: a size is not a whole number of at least 1, or ``dropout`` is outside [0, 1).
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class ResNet18(nn.Module):
         width: channels of the first stage; each of the three later stages has twice as many as the one before.
 
     Raises:
-        ValueError: a count is no whole number or below 1.
+        ValueError: a count is not a whole number of at least 1.
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 10, *, width: int = 64) -> None:
@@ -180,7 +180,7 @@ class AlexNet(_Layers):
         dropout: probability in the two hidden linear layers while training.
 
     Raises:
-        ValueError: a count is no whole number or below 1, or ``dropout`` is outside [0, 1).
+        ValueError: a count is not a whole number of at least 1, or ``dropout`` is outside [0, 1).
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 10, *, width: int = 16, dropout: float = 0.5) -> None:
@@ -202,7 +202,7 @@ class VGG16(_Layers):
         dropout: probability in the two hidden linear layers while training.
 
     Raises:
-        ValueError: a count is no whole number or below 1, or ``dropout`` is outside [0, 1).
+        ValueError: a count is not a whole number of at least 1, or ``dropout`` is outside [0, 1).
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 10, *, width: int = 16, dropout: float = 0.5) -> None:

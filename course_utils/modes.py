@@ -24,7 +24,7 @@ def frozen_parts(model: nn.Module) -> list[nn.Module]:
 
 
 def _is_frozen(parent: nn.Module, part: nn.Module) -> bool:
-    """Evaluation mode alone is no wish to freeze: training has left so the body that a new head is put on."""
+    """Evaluation mode alone does not mean frozen: a trained body under a new head was left in it when its training ended."""
     if part.training:
         return False
     weights = list(part.parameters())

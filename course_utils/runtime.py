@@ -101,7 +101,7 @@ def seed_everything(seed: int) -> None:
         seed: whole number from 0 to 2**32 - 1; NumPy's integers and tensors with one number are taken too.
 
     Raises:
-        ValueError: ``seed`` is no whole number, is negative, or does not fit into 32 bits, which NumPy cannot take.
+        ValueError: ``seed`` is not a whole number, is negative, or does not fit into 32 bits, which NumPy cannot take.
     """
     seed = valid.whole_number(seed, "seed", 0, 2**32 - 1)
     random.seed(seed)
@@ -113,7 +113,7 @@ def seeds(count: int) -> list[int]:
     """Seeds of the repeated runs of an experiment: ``0 .. count - 1``, or those in ``COURSE_SEEDS`` (``"3,4,5"``).
 
     Raises:
-        ValueError: ``count`` is no whole number or is negative; ``COURSE_SEEDS`` is not a comma-separated list of different
+        ValueError: ``count`` is not a whole number, or is negative; ``COURSE_SEEDS`` is not a comma-separated list of different
             whole numbers.
     """
     count = valid.whole_number(count, "count", 0)

@@ -123,7 +123,7 @@ def fit(
     epochs = valid.whole_number(epochs, "epochs", 1)
     schedule = Schedule(scheduler)
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise ValueError("LBFGS asks for the loss several times a step, which fit does not do: write the loop yourself.")
+        raise ValueError("LBFGS asks for the loss several times per step, which fit does not do: write the loop yourself.")
     if val_loader is None and (early_stopping is not None or schedule.watches_validation):
         raise ValueError("early stopping and ReduceLROnPlateau look at the validation loss: give val_loader.")
 

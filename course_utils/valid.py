@@ -33,7 +33,7 @@ def class_indices(
         what: word for the labels in messages.
         shape: what the caller wants, in words for messages; as many dimensions as it names are asked for.
         wait: check values on a GPU too; for functions that are called once, and not in every step.
-        hint: a further sentence for what is no class index.
+        hint: a further sentence for the message, where the values are not class indices.
 
     Returns:
         int64 tensor of the same shape; ``labels`` itself if it is one.
@@ -166,8 +166,15 @@ def floats(values: Iterable, name: str) -> Tensor:
 
     Torch would make float32 of Python's numbers, and look up the labels of a column.
 
+    Args:
+        values: numbers in one list, column or tensor.
+        name: word for them in messages, in the plural.
+
+    Returns:
+        float64 tensor of the same shape.
+
     Raises:
-        ValueError: what is no such list, a dictionary, text or complex numbers; ``name`` is a plural, for the message.
+        ValueError: a dictionary, text, complex numbers, or anything else that is not a list of numbers.
 
     >>> floats([1, 1e-50], "weights").tolist()
     [1.0, 1e-50]
@@ -211,7 +218,7 @@ def probabilities(p: Tensor, name: str = "probabilities") -> None:
     Half precision leaves rows of 1,000 classes a little off 1; logits are off by far more. Waits for a GPU.
 
     Raises:
-        ValueError: another type or shape, NaN, or what is no probability.
+        ValueError: another type or shape, NaN, or values that are not probabilities.
 
     >>> probabilities(torch.tensor([[0.25, 0.75]]))
     """
@@ -267,7 +274,7 @@ def ratios(weights: Tensor | Iterable[float], count: int | None, rule: str, *, l
     """Weights of which only the ratios count, as float64: as they are, or divided by the largest where sums would overflow.
 
     Args:
-        weights: one-dimensional, at least 0, not all 0, finite; a tensor, a list, or what else `floats` takes.
+        weights: one-dimensional, at least 0, not all 0, finite; a tensor, a list, or anything else that `floats` takes.
         count: how many there must be; any number when ``None``.
         rule: what is wanted, for the message.
         limit: take infinite weights too; beside them finite ones count nothing, as they do in the limit of large weights.

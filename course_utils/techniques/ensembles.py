@@ -33,7 +33,7 @@ def vote(predictions: Tensor, num_classes: int, weights: Tensor | None = None) -
         Class indices, int64 ``(N,)``; of classes with equal votes, the one with the lowest index.
 
     Raises:
-        ValueError: predictions that are no class indices ``(M, N)``, or weights that are not as above.
+        ValueError: predictions that are not class indices ``(M, N)``, or weights that are not as above.
 
     >>> members = torch.tensor([[0, 2], [1, 2], [1, 0]])
     >>> vote(members, 3).tolist(), vote(members, 3, torch.tensor([3.0, 1.0, 1.0])).tolist()
@@ -131,7 +131,7 @@ def fit_together(
     Raises:
         ValueError: no members, not one loader for each, no epochs; members that are not built alike, that share weights, that
             have hooks on gradients or nothing to train, or that together give other losses than alone; an optimizer that needs
-            the loss many times a step; loaders that are empty, of different lengths, or give batches of
+            the loss many times per step; loaders that are empty, of different lengths, or give batches of
             different sizes or types in one step; inputs that the members do not take; labels outside the classes, in any
             batch.
         ArithmeticError: a member's loss became NaN or infinite.
@@ -182,7 +182,7 @@ class _Together:
         closure = inspect.signature(self.update.step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:
             raise ValueError(
-                f"{type(self.update).__name__} computes the loss many times a step, and treats all weights as one vector: it "
+                f"{type(self.update).__name__} computes the loss many times per step, and treats all weights as one vector: it "
                 "cannot train members together. Use SGD, Adam or their kin."
             )
         self.places = _places(members[0])

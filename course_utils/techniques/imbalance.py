@@ -71,7 +71,7 @@ def balanced_weights(labels: Tensor) -> Tensor:
         float64 ``(N,)``; the weights of each class sum to 1.
 
     Raises:
-        ValueError: labels that are no class indices.
+        ValueError: labels that are not class indices.
 
     >>> balanced_weights(torch.tensor([0, 1, 0, 0, 0])).tolist()
     [0.25, 1.0, 0.25, 0.25, 0.25]
@@ -88,7 +88,7 @@ class WeightedSampler:
 
     Args:
         weights: of each sample, ``(N,)``: finite, at least 0, not all 0. Only their ratios count. A weight of 0 is never drawn.
-        num_samples: draws a pass, at least 1; mostly ``N``, so that an epoch has as many steps as without it.
+        num_samples: draws per pass, at least 1; mostly ``N``, so that an epoch has as many steps as without it.
         generator: CPU generator that draws; torch's global one when ``None``. `train.fit` keeps its state in checkpoints.
 
     Raises:

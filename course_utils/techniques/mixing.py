@@ -20,7 +20,7 @@ from course_utils.techniques.targets import as_probabilities
 def mixup(alpha: float, num_classes: int) -> BatchTransform:
     """Mix each image of a batch with another one of it, and their targets in the same proportion.
 
-    One λ from Beta(α, α) and one permutation a batch. Zhang et al., *mixup: Beyond Empirical Risk Minimization*, 2018,
+    One λ from Beta(α, α) and one permutation per batch. Zhang et al., *mixup: Beyond Empirical Risk Minimization*, 2018,
     equation 2. Lesson 07.
 
     Args:
@@ -77,8 +77,9 @@ def _lerp_pairs(x: Tensor, p: Tensor, index: Tensor, lam: float) -> tuple[Tensor
 def cutmix(alpha: float, num_classes: int) -> BatchTransform:
     """Paste a random box of another image of the batch into each image; targets are mixed by area.
 
-    One box and one permutation a batch. Its area is 1 - λ of the image, λ from Beta(α, α), before it is cut at the borders;
-    targets count the pixels that it really covers. Yun et al., *CutMix*, 2019. Lesson 07.
+    One box and one permutation per batch. Its area is 1 - λ of the image, λ from Beta(α, α), before it is cut at the borders;
+    targets count the pixels that it really covers. Yun et al., *CutMix: Regularization Strategy to Train Strong Classifiers
+    with Localizable Features*, 2019, section 3. Lesson 07.
 
     Args, returns and raises as `mixup`, and a ``ValueError`` for inputs other than ``(B, C, H, W)``. Equals
     ``torchvision.transforms.v2.CutMix`` for the same box and pairs.

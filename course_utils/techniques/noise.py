@@ -40,7 +40,9 @@ def disturb_label(alpha: float, num_classes: int) -> BatchTransform:
 
 
 def disturb_value(sigma: float, share: float = 1.0) -> BatchTransform:
-    """Add Gaussian noise to the targets of a regression, anew in each batch. Lesson 09.
+    """Add Gaussian noise to the targets of a regression, anew in each batch: DisturbValue.
+
+    Kim et al., *Disturbing Target Values for Neural Network Regularization*, 2021. Lesson 09.
 
     Args:
         sigma: standard deviation of the noise in units of the targets, at least 0. Below about ``1e-7`` times a target's

@@ -59,7 +59,7 @@ def confident(probabilities: Tensor, threshold: float) -> Confident:
         `Confident`, in ascending order of positions; empty when no sample is sure enough.
 
     Raises:
-        ValueError: ``threshold`` outside 0..1, or what is no probability (logits, for example).
+        ValueError: ``threshold`` outside 0..1, or values that are not probabilities (logits, for example).
 
     >>> confident(torch.tensor([[0.6, 0.4], [0.05, 0.95]]), 0.9)
     Confident(positions=tensor([1]), labels=tensor([1]))

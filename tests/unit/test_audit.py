@@ -252,7 +252,7 @@ def test_all_not_a_numbers_are_one(shape):
     ("split", "message"),
     [
         (torch.rand(3, 2), "split train is of type Tensor; give a pair"),
-        ([torch.rand(2, 2), torch.arange(2)], "split train holds something of type Tensor that is no batch"),
+        ([torch.rand(2, 2), torch.arange(2)], "split train holds something of type Tensor that is not a batch"),
         ((torch.rand(3, 2), None, None), "split train holds something of type Tensor"),
         (3, "split train is of type int"),
         ((torch.rand(3, 1, 0, 4), None), r"split train has samples of shape \(1, 0, 4\): there is no value"),

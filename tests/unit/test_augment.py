@@ -101,7 +101,7 @@ def test_normalize_refuses_statistics_that_do_not_fit():
         augment.normalize(torch.zeros(3), torch.ones(2))
     with pytest.raises(ValueError, match=r"\(C,\)"):
         augment.normalize(torch.tensor(0.5), torch.tensor(0.5))
-    with pytest.raises(ValueError, match="has not the 3 channels"):
+    with pytest.raises(ValueError, match="does not have the 3 channels"):
         apply(augment.normalize(torch.zeros(3), torch.ones(3)), random_images(0, channels=1))
 
 
