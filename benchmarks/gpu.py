@@ -58,14 +58,21 @@ class Recipe:
 
     def fit_options(self, model: torch.nn.Module, steps: int) -> dict:
         """Optimizer and schedule, as `train.fit` takes them, for epochs of ``steps`` steps."""
-        settings = {"lr": self.lr, "momentum": 0.9, "weight_decay": self.weight_decay, "nesterov": self.nesterov}
-        optimizer = torch.optim.SGD(model.parameters(), **settings)
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=self.lr, momentum=0.9, weight_decay=self.weight_decay, nesterov=self.nesterov
+        )
         if self.milestones:
-            scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, gamma=0.1)
-            return {"optimizer": optimizer, "scheduler": scheduler}
-        shape = {"total_steps": self.epochs * steps, "pct_start": 0.2, "anneal_strategy": "linear", "cycle_momentum": False}
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, **shape)
-        return {"optimizer": optimizer, "scheduler": train.EveryStep(scheduler)}
+            falling = torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, gamma=0.1)
+            return {"optimizer": optimizer, "scheduler": falling}
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            self.lr,
+            total_steps=self.epochs * steps,
+            pct_start=0.2,
+            anneal_strategy="linear",
+            cycle_momentum=False,
+        )
+        return {"optimizer": optimizer, "scheduler": train.EveryStep(cycle)}
 
 
 RECIPES = {
@@ -172,9 +179,9 @@ class Job:
         self.recipe = replace(recipe, epochs=1, batch_size=64) if quick else recipe
         self.device, self.peak, self.clock = device, peak, clock
         self.width, self.num_classes = 8 if quick else 64, len(dataset.classes)
-        splits = (dataset.train, dataset.val, dataset.test)
+        splits = [dataset.train, dataset.val, dataset.test]
         if quick:  # from the whole split, which may be in the order of its classes
-            splits = (data.Split(*(part[:: max(1, len(part) // 128)][:128] for part in split)) for split in splits)
+            splits = [data.Split(*(part[:: max(1, len(part) // 128)][:128] for part in split)) for split in splits]
         self.train, self.val, self.test = (data.Split(split.x.to(device), split.y.to(device)) for split in splits)
         self.normalize = augment.normalize(dataset.mean, dataset.std)
         smooth = smoothing.label_smoothing(SMOOTHING_ALPHA, self.num_classes)
@@ -237,7 +244,7 @@ class Job:
             self.rows.append(self._trained(arm, seed, checkpoint))
             if epochs:
                 self.epoch_seconds = (self.clock() - start) / epochs  # evaluation and checkpoints included
-            if self.path is not None:
+            if self.path is not None and checkpoint is not None:
                 content = {**self.header, "rows": self.rows}
                 files.write_text(self.path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
                 checkpoint.unlink()
@@ -245,9 +252,14 @@ class Job:
 
     def _trained(self, arm: str, seed: int, checkpoint: Path | None) -> dict:
         model, options = self._prepared(self.recipe, self.train, seed)
-        epochs = self.recipe.epochs
-        settings = {"batch_transform": self.transforms[arm], "progress": sys.stdout.isatty()}  # no bars in a log file
-        history = train.fit(model, **options, **settings, epochs=epochs, checkpoint=checkpoint)
+        history = train.fit(
+            model,
+            **options,
+            epochs=self.recipe.epochs,
+            batch_transform=self.transforms[arm],
+            progress=sys.stdout.isatty(),  # no bars in a log file
+            checkpoint=checkpoint,
+        )
         seconds = statistics.median(row["seconds"] for row in history.rows)
         flops = 1e9 * self.header["gflop_per_epoch"] / seconds
         _, _, val_accuracy = self._scores(model, self.val)
@@ -269,8 +281,9 @@ class Job:
         model = ResNet18(split.x.shape[1], self.num_classes, width=self.width).to(self.device)
         augmented = augment.chain(augment.random_crop(4), augment.random_flip(), self.normalize)
         order = torch.Generator().manual_seed(seed)
-        options = {"shuffle": True, "generator": order, "batch_transform": augmented}
-        loader = data.TensorLoader(*split, recipe.batch_size, **options)
+        loader = data.TensorLoader(
+            split.x, split.y, recipe.batch_size, shuffle=True, generator=order, batch_transform=augmented
+        )
         return model, {"train_loader": loader, **recipe.fit_options(model, len(loader))}
 
     def _scores(self, model: torch.nn.Module, split: data.Split) -> tuple[Tensor, Tensor, float]:

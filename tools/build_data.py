@@ -37,8 +37,13 @@ def mnist_small() -> Dataset:
     x = torch.from_numpy(pixels.astype(np.uint8)).reshape(-1, 1, 28, 28)
     y = torch.from_numpy(labels.astype(np.int64))
     test, val, train = balanced_split(y, (100, 50), torch.Generator().manual_seed(0))
-    splits = {name: Split(x[index], y[index]) for name, index in (("train", train), ("val", val), ("test", test))}
-    return Dataset("mnist-small", **splits, classes=tuple("0123456789"))
+    return Dataset(
+        "mnist-small",
+        train=Split(x[train], y[train]),
+        val=Split(x[val], y[val]),
+        test=Split(x[test], y[test]),
+        classes=tuple("0123456789"),
+    )
 
 
 def fashion_small(folder: Path) -> Dataset:
@@ -47,12 +52,13 @@ def fashion_small(folder: Path) -> Dataset:
     val, train, _ = balanced_split(y, (100, 400), generator)
     x_test, y_test = _read_idx(folder, "t10k")
     test, _ = balanced_split(y_test, (400,), generator)
-    splits = {
-        "train": Split(x[train], y[train]),
-        "val": Split(x[val], y[val]),
-        "test": Split(x_test[test], y_test[test]),
-    }
-    return Dataset("fashion-small", **splits, classes=FASHION_CLASSES)
+    return Dataset(
+        "fashion-small",
+        train=Split(x[train], y[train]),
+        val=Split(x[val], y[val]),
+        test=Split(x_test[test], y_test[test]),
+        classes=FASHION_CLASSES,
+    )
 
 
 def boston() -> Dataset:
@@ -60,8 +66,9 @@ def boston() -> Dataset:
     order = torch.randperm(len(prices), generator=torch.Generator().manual_seed(0))
     x = torch.from_numpy(table).float()[order]
     y = torch.from_numpy(prices).float()[order]
-    cuts = {"train": slice(0, 304), "val": slice(304, 405), "test": slice(405, None)}
-    return Dataset("boston", **{name: Split(x[cut], y[cut]) for name, cut in cuts.items()})
+    return Dataset(
+        "boston", train=Split(x[:304], y[:304]), val=Split(x[304:405], y[304:405]), test=Split(x[405:], y[405:])
+    )
 
 
 def _read_idx(folder: Path, part: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 # jsonschema, which reads notebooks' schema, would compile a grammar for addresses that no notebook has: a second a process.
-sys.modules.setdefault("rfc3987_syntax", None)
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None is Python's own mark of what is not to be imported
 
 import nbformat  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402

@@ -57,35 +57,34 @@ class Case:
 
     def layer(self) -> nn.Module:
         """The layer, with weights that depend on nothing but torch's seed."""
-        shape = {"kernel_size": self.kernel, "stride": self.stride}
-        padding = self.kernel // 2
+        kernel, stride, padding = self.kernel, self.stride, self.kernel // 2
         match self.kind:
             case "convolution":
-                return nn.Conv2d(self.channels, self.out, **shape, padding=padding)
+                return nn.Conv2d(self.channels, self.out, kernel, stride, padding)
             case "depthwise":
-                return nn.Conv2d(self.channels, self.channels, **shape, padding=padding, groups=self.channels)
+                return nn.Conv2d(self.channels, self.channels, kernel, stride, padding, groups=self.channels)
             case "two groups":
-                return nn.Conv2d(2 * self.channels, 2 * self.out, **shape, padding=padding, groups=2)
+                return nn.Conv2d(2 * self.channels, 2 * self.out, kernel, stride, padding, groups=2)
             case "patches":  # as networks of patches begin
-                return nn.Conv2d(self.channels, self.out, self.stride, stride=self.stride)
+                return nn.Conv2d(self.channels, self.out, stride, stride)
             case "flat":
-                return nn.Conv2d(self.channels, self.out, (1, self.kernel), stride=self.stride)
+                return nn.Conv2d(self.channels, self.out, (1, kernel), stride)
             case "dilated":
-                return nn.Conv2d(self.channels, self.out, **shape, padding=self.kernel - 1, dilation=2)
+                return nn.Conv2d(self.channels, self.out, kernel, stride, padding=kernel - 1, dilation=2)
             case "transposed":
-                return nn.ConvTranspose2d(self.channels, self.out, **shape, padding=padding)
+                return nn.ConvTranspose2d(self.channels, self.out, kernel, stride, padding)
             case "max pool":
-                return nn.MaxPool2d(**shape, padding=padding)
+                return nn.MaxPool2d(kernel, stride, padding)
             case "average pool":
-                return nn.AvgPool2d(**shape, padding=padding)
+                return nn.AvgPool2d(kernel, stride, padding)
             case "batch norm":
                 return nn.BatchNorm2d(self.channels)
             case "group norm":
                 return nn.GroupNorm(1, self.channels)
             case "adaptive pool":
-                return nn.AdaptiveAvgPool2d(self.kernel)
+                return nn.AdaptiveAvgPool2d(kernel)
             case "upsample":
-                return nn.Upsample(scale_factor=self.stride, mode="bilinear")
+                return nn.Upsample(scale_factor=stride, mode="bilinear")
         raise ValueError(self.kind)
 
     def inputs(self) -> Tensor:
