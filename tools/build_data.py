@@ -66,9 +66,7 @@ def boston() -> Dataset:
     order = torch.randperm(len(prices), generator=torch.Generator().manual_seed(0))
     x = torch.from_numpy(table).float()[order]
     y = torch.from_numpy(prices).float()[order]
-    return Dataset(
-        "boston", train=Split(x[:304], y[:304]), val=Split(x[304:405], y[304:405]), test=Split(x[405:], y[405:])
-    )
+    return Dataset("boston", train=Split(x[:304], y[:304]), val=Split(x[304:405], y[304:405]), test=Split(x[405:], y[405:]))
 
 
 def _read_idx(folder: Path, part: str) -> tuple[torch.Tensor, torch.Tensor]:
