@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -118,7 +118,8 @@ def _read(name: str, split: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tens
         if len(shapes := {tuple(x.shape[1:]) for x, _ in batches}) > 1:
             raise ValueError(f"split {name} has samples of shapes {sorted(shapes)}; audit compares samples of one shape.")
         x = torch.cat([x for x, _ in batches])
-        y = torch.cat([y.cpu() for _, y in batches]) if all(y is not None for _, y in batches) else None
+        targets = [y.cpu() for _, y in batches if y is not None]
+        y = torch.cat(targets) if len(targets) == len(batches) else None
     x = x.detach().cpu()
     if x.is_complex():
         raise ValueError(f"split {name} has inputs of {x.dtype}; audit looks at real numbers.")
@@ -135,15 +136,15 @@ def _read(name: str, split: Iterable[tuple[Tensor, Tensor]] | tuple[Tensor, Tens
     return _Split(x, labels, _content(name, x), counts)
 
 
-def _is_pair(split: object) -> bool:
+def _is_pair(split: object) -> TypeGuard[tuple[Tensor, Tensor | None]]:
     return isinstance(split, tuple) and len(split) == 2 and not isinstance(split[0], (tuple, list))
 
 
-def _batches(name: str, split: Iterable[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor | None]]:
+def _batches(name: str, split: object) -> list[tuple[Tensor, Tensor | None]]:
     wanted = "give a pair (x, y) of whole tensors, (x, None) without labels, or a loader of batches (x, y)"
     if isinstance(split, (Tensor, np.ndarray)) or not isinstance(split, Iterable):
         raise ValueError(f"split {name} is of type {type(split).__name__}; {wanted}.")
-    batches = []
+    batches: list[tuple[Tensor, Tensor | None]] = []
     for batch in split:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError(
@@ -205,7 +206,7 @@ def _describe(part: _Split) -> dict[str, float]:
     values = part.x.double()
     values = values[values.isfinite()]
     values = values if len(values) else torch.full((1,), torch.nan, dtype=torch.float64)
-    row = {"samples": len(part.x), "unique": len(set(part.content))}
+    row: dict[str, float] = {"samples": len(part.x), "unique": len(set(part.content))}
     row |= {"lowest": values.min().item(), "highest": values.max().item()}
     row |= {"mean": values.mean().item(), "std": values.std(correction=0).item()}
     if part.counts:
@@ -250,7 +251,8 @@ def _range(row: dict[str, float]) -> str:
 
 
 def _pictures(part: _Split) -> Tensor:
-    first = [int((part.y == label).nonzero()[0]) for label in part.counts]
+    y = part.y
+    first = [] if y is None else [int((y == label).nonzero()[0]) for label in part.counts]
     shown = part.x[first or slice(_SHOWN)]
     values = part.x.double()
     values = values[values.isfinite()]

@@ -24,7 +24,7 @@ class Reliability(NamedTuple):
     """
 
     edges: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, of which four tensors have no use
     confidence: Tensor
     accuracy: Tensor
 

@@ -5,11 +5,11 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ class Dataset:
         return mean.float(), (share * (values - mean[:, None]) ** 2).sum(1).sqrt().float()
 
 
-def _checked_split(label: str, split: Split, num_classes: int, sample_shape: torch.Size) -> Split:
+def _checked_split(label: str, split: Split, num_classes: int, sample_shape: tuple[int, ...]) -> Split:
     x, y = split
     try:
         valid.tensors(x=x, y=y)
@@ -212,7 +212,7 @@ def _load_bundled(name: str, root: Path) -> Dataset:
             classes = tuple(str(word) for word in arrays["classes"])
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"Bundled file {path} does not hold what it should ({error}). {cure}") from error
-    return Dataset(name, **parts, classes=classes)
+    return Dataset(name, parts["train"], parts["val"], parts["test"], classes=classes)
 
 
 def _load_published(name: str, root: Path) -> Dataset:
@@ -238,7 +238,7 @@ def _load_published(name: str, root: Path) -> Dataset:
     return carve(name, *splits, classes=tuple(train.classes), per_class=500)
 
 
-def _as_split(published: object) -> Split:
+def _as_split(published: Any) -> Split:
     x = torch.as_tensor(published.data)
     x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
     return Split(x, torch.as_tensor(published.targets, dtype=torch.int64))
@@ -298,17 +298,17 @@ def balanced_split(labels: Tensor, per_class: tuple[int, ...], generator: torch.
     (2, 3)
     """
     labels, generator = valid.class_indices(labels), valid.cpu_generator(generator)
-    per_class = valid.whole_numbers(per_class, "per_class", 0)
+    counts = valid.whole_numbers(per_class, "per_class", 0)
     if len(labels) == 0:
         raise DataError("there are no labels to split.")
-    needed = sum(per_class)
-    parts: list[list[Tensor]] = [[] for _ in range(len(per_class) + 1)]
+    needed = sum(counts)
+    parts: list[list[Tensor]] = [[] for _ in range(len(counts) + 1)]
     for label in labels.unique().tolist():
         positions = (labels == label).nonzero().flatten()
         if len(positions) < needed:
             raise DataError(f"class {label} has {len(positions)} samples, and the split asks for {needed} of each class.")
         positions = positions[torch.randperm(len(positions), generator=generator)]
-        sizes = [*per_class, len(positions) - needed]
+        sizes = [*counts, len(positions) - needed]
         for part, chunk in zip(parts, positions.split(sizes), strict=True):
             part.append(chunk)
     joined = [torch.cat(part) for part in parts]
@@ -367,7 +367,7 @@ class TensorLoader:
         inputs, count = (len(values) if values.ndim else 0 for values in (x, y))
         if inputs == 0 or inputs != count:
             raise ValueError(f"TensorLoader needs as many targets as inputs and at least one: got {inputs} and {count}.")
-        if sampler is not None and not hasattr(sampler, "__len__"):
+        if sampler is not None and not isinstance(sampler, Sized):
             raise ValueError("the sampler has no length: give a list of its positions, or a torch Sampler.")
         if shuffle and sampler is not None:
             raise ValueError("Give either shuffle=True or a sampler: a sampler decides the order by itself.")
@@ -391,13 +391,13 @@ class TensorLoader:
 
     def _order(self) -> Tensor:
         if self.sampler is not None:
-            return self._sampled()
+            return self._sampled(self.sampler)
         if self.shuffle:
             return torch.randperm(len(self.x), generator=self.generator)
         return torch.arange(len(self.x))
 
-    def _sampled(self) -> Tensor:
-        given = self.sampler if isinstance(self.sampler, Tensor) else list(self.sampler)
+    def _sampled(self, sampler: Iterable[int]) -> Tensor:
+        given = sampler if isinstance(sampler, Tensor) else list(sampler)
         try:
             order = torch.as_tensor(given).cpu()
         except (TypeError, ValueError, RuntimeError):  # words, or lists of unequal length
@@ -446,8 +446,8 @@ def shuffled(
     """
     order = torch.Generator().manual_seed(valid.whole_number(seed, "seed", 0))
     x, y = _inputs_and_targets(split)
-    options = {"batch_transform": batch_transform, "device": device or runtime.device()}
-    return TensorLoader(x, y, batch_size, shuffle=True, generator=order, **options)
+    device = device or runtime.device()
+    return TensorLoader(x, y, batch_size, shuffle=True, generator=order, batch_transform=batch_transform, device=device)
 
 
 def in_order(

@@ -383,8 +383,10 @@ def evaluate_detections(
     max_detections = valid.whole_number(max_detections, "max_detections", 1)
     device = next((getattr(parts.get("boxes"), "device", None) for parts in predictions if isinstance(parts, Mapping)), None)
     device = device if isinstance(device, torch.device) else torch.device("cpu")
-    image, boxes, labels, scores = _collect(predictions, "predictions", device, scored=True)
-    truth_image, truth_boxes, truth_labels, _ = _collect(targets, "targets", device, scored=False)
+    image, found = _collect(predictions, "predictions", device, scored=True)
+    boxes, labels, scores = found["boxes"], found["labels"], found["scores"]
+    truth_image, known = _collect(targets, "targets", device, scored=False)
+    truth_boxes, truth_labels = known["boxes"], known["labels"]
     thresholds = _thresholds(iou_thresholds, boxes.device)
     classes, truth_class = truth_labels.unique(return_inverse=True)
 
@@ -411,11 +413,11 @@ def evaluate_detections(
     hits = _match(rank[detection], detection, truth, iou, thresholds, len(group), len(truth_group)) >= 0
 
     by_class, in_class = label.argsort(stable=True), label.bincount(minlength=len(classes)).tolist()
-    table = [
+    rows = [
         average_precision(hits[:, chosen], scores[chosen], count, interpolation=interpolation)
         for chosen, count in zip(by_class.split(in_class), truth_class.bincount().tolist(), strict=True)
     ]
-    table = torch.stack(table) if table else hits.new_empty((0, len(thresholds)), dtype=torch.float64)
+    table = torch.stack(rows) if rows else hits.new_empty((0, len(thresholds)), dtype=torch.float64)
     return DetectionScores(table.cpu(), tuple(classes.tolist()), tuple(float(t) for t in iou_thresholds))
 
 
@@ -425,8 +427,8 @@ def _starts(sizes: Tensor) -> Tensor:
 
 def _collect(
     images: Sequence[Mapping[str, Tensor]], what: str, device: torch.device, *, scored: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Image number, box, label and score of all boxes, one row each, after checks that name the image."""
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Image number of all boxes, and their boxes, labels and (where ``scored``) scores, after checks that name the image."""
     keys = ("boxes", "labels", "scores") if scored else ("boxes", "labels")
     for number, parts in enumerate(images):
         if not isinstance(parts, Mapping):
@@ -443,22 +445,22 @@ def _collect(
             raise ValueError(f"{what}[{number}]: labels are {parts['labels'].dtype}; they must be whole numbers.")
     sizes = torch.tensor([len(parts["boxes"]) for parts in images], dtype=torch.int64)
     kinds = {"boxes": torch.float64, "labels": torch.int64, "scores": torch.float64}
-    joined = {key: [parts[key].detach().to(device, kinds[key]) for parts in images] for key in keys}
-    joined = {
-        key: torch.cat(parts) if parts else torch.empty(0, dtype=kinds[key], device=device) for key, parts in joined.items()
-    }
-    boxes = joined["boxes"].reshape(-1, 4)
+    joined = {}
+    for key in keys:
+        values = [parts[key].detach().to(device, kinds[key]) for parts in images]
+        joined[key] = torch.cat(values) if values else torch.empty(0, dtype=kinds[key], device=device)
+    joined["boxes"] = boxes = joined["boxes"].reshape(-1, 4)
     image = torch.arange(len(images)).repeat_interleave(sizes).to(boxes.device)
     bad = ~(boxes.isfinite().all(1) & (boxes[:, 2:] >= boxes[:, :2]).all(1))
     if scored:
         bad |= joined["scores"].isnan()
     if bad.any():
-        number = image[bad][0].item()
+        number = int(image[bad][0])
         raise ValueError(
             f"{what}[{number}] has a box that is not finite or has a negative width or height, or a score that is NaN: "
             f"{boxes[bad][0].tolist()}. Boxes are (x1, y1, x2, y2); convert others with convert_boxes."
         )
-    return image, boxes, joined["labels"], joined.get("scores")
+    return image, joined
 
 
 def _thresholds(values: Sequence[float], device: torch.device) -> Tensor:

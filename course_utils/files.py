@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 # What stands for characters of our messages where a stream cannot show them (Korean, Western or ASCII consoles, redirected).
 _PLAIN = {"✓": "+", "✗": "x", "…": "...", "≥": ">=", "≤": "<=", "→": "->", "−": "-", "–": "-", "×": "x", "·": "*", "±": "+-"}
@@ -101,6 +101,8 @@ def spell_out() -> None:
 
 
 def _spelled_out(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
     wrong = error.object[error.start : error.end]
     return "".join(_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode("ascii") for c in wrong), error.end
 
@@ -122,7 +124,7 @@ class _Remembering(io.BufferedWriter):
 
     error: OSError | None = None
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError as error:

@@ -42,7 +42,7 @@ def fresh(make: Callable[..., nn.Module], seed: int, **architecture: Any) -> nn.
 class _Layers(nn.Sequential):
     """A chain of layers whose slices are plain chains: torch would build them with the arguments of the subclass."""
 
-    def __getitem__(self, index: int | slice) -> nn.Module:
+    def __getitem__(self, index: int | slice) -> nn.Module:  # type: ignore[override]  # torch says the same in overloads
         return nn.Sequential(*list(self)[index]) if isinstance(index, slice) else super().__getitem__(index)
 
 
@@ -70,10 +70,10 @@ class MLP(_Layers):
         batch_norm: bool = False,
     ) -> None:
         in_features, num_classes = _counts(in_features=in_features, num_classes=num_classes)
-        hidden = valid.whole_numbers(hidden, "hidden", 1)
+        widths = valid.whole_numbers(hidden, "hidden", 1)
         dropout = _rate(dropout)
         layers: list[nn.Module] = [nn.Flatten()]
-        for width in hidden:
+        for width in widths:
             layers.append(nn.Linear(in_features, width, bias=not batch_norm))
             layers += [nn.BatchNorm1d(width)] if batch_norm else []
             layers.append(nn.ReLU())

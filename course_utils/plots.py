@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.legend import Legend
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from torch import Tensor
 
@@ -93,9 +94,12 @@ def learning_curves(
         ValueError: there is no such condition or measure.
     """
     ax = ax or plt.gca()
-    groups = {"": [runs]}
+    groups: dict[str | float, list[pd.DataFrame]] = {}
     if isinstance(runs, Results):
-        groups = {name: list(runs.frames(name).values()) for name in conditions or runs.conditions}
+        for name in conditions or runs.conditions:
+            groups[name] = list(runs.frames(name).values())
+    else:
+        groups[""] = [runs]
     several, found = len(groups) > 1, set()
     for number, (name, frames) in enumerate(groups.items()):
         for column, words in ((f"train_{measure}", "training"), (f"val_{measure}", "validation")):
@@ -142,7 +146,9 @@ def _curves(ax: Axes, curves: Sequence[pd.Series], number: int, *, training: boo
         ax.plot(curve.index, curve, "--" if training else "-", markevery=few, label=label, **look)
         label = None
     if curves and ax.get_xscale() == "linear" and pd.api.types.is_integer_dtype(curves[0].index):
-        ax.xaxis.get_major_locator().set_params(integer=True)  # there is no epoch 2.5
+        locator = ax.xaxis.get_major_locator()
+        if isinstance(locator, MaxNLocator):
+            locator.set_params(integer=True)  # there is no epoch 2.5
 
 
 # --- conditions --------------------------------------------------------------------------------------------------------------
@@ -223,7 +229,7 @@ def _by_seed(results: Results | pd.DataFrame, measure: str | None) -> tuple[pd.D
 def _fit_tick_labels(ax: Axes) -> None:
     """Break names below an axis into lines between words; where a word is too long for that, write all of them slantwise."""
     labels = ax.get_xticklabels()
-    inches = ax.get_position().width * ax.figure.get_size_inches()[0] / len(labels)
+    inches = ax.bbox.width / ax.figure.dpi / len(labels)
     width = int(inches * 72 / 5.8)  # letters; one of 11 points is about 5.8 wide
     texts = [label.get_text() for label in labels]
     if max(len(word) for text in texts for word in text.split()) > width:
@@ -277,7 +283,7 @@ def reliability_diagram(reliability: Reliability, *, title: str = "", ax: Axes |
         label = f"under {FEW} samples" if few else "accuracy"
         ax.bar(left, accuracy[chosen], width, color="0.55" if few else "C0", label=label, **bars)
         if not few:
-            gap = {"align": "edge", "fill": False, "edgecolor": "C1", "linewidth": 1.2, "hatch": "////"}
+            gap: dict[str, Any] = {"align": "edge", "fill": False, "edgecolor": "C1", "linewidth": 1.2, "hatch": "////"}
             between = (confidence - accuracy)[chosen]
             ax.bar(left, between, width, bottom=accuracy[chosen], label="gap", **gap)
         ax.bar(left, height * count[chosen] / tallest, width, bottom=floor, color="0.6", **bars | {"alpha": 1})
@@ -292,7 +298,7 @@ def reliability_diagram(reliability: Reliability, *, title: str = "", ax: Axes |
     ax.set_title(title, pad=26)  # room for the legend: within, it would lie over bars
     ax.set_ylabel(f"samples ({count.sum()})    accuracy     ", y=1, ha="right")
     ax.grid(visible=False)
-    row = {"ncols": 3, "loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False}
+    row: dict[str, Any] = {"ncols": 3, "loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False}
     ax.legend(fontsize="x-small", borderaxespad=0, columnspacing=1, handlelength=1.5, **row)
     return ax
 
@@ -330,7 +336,8 @@ def image_grid(images: Tensor, titles: Sequence[str], *, columns: int = 10, titl
 def _legend(ax: Axes) -> None:
     """Give the axes a legend that never lies over data."""
     ax.legend_ = _FreeLegend(ax, *ax.get_legend_handles_labels())
-    ax.legend_._remove_method = lambda legend: setattr(ax, "legend_", None)  # so that `ax.get_legend().remove()` works
+    # As `Axes.legend` does, so that `ax.get_legend().remove()` works. Matplotlib's types do not know it.
+    ax.legend_._remove_method = lambda legend: setattr(ax, "legend_", None)  # type: ignore[attr-defined]
 
 
 class _FreeLegend(Legend):
@@ -341,7 +348,7 @@ class _FreeLegend(Legend):
 
     _outside = False
 
-    def get_tightbbox(self, renderer: RendererBase | None = None) -> Bbox:
+    def get_tightbbox(self, renderer: RendererBase | None = None) -> Bbox | None:
         self._find_place()
         return super().get_tightbbox(renderer)
 
@@ -366,8 +373,9 @@ def _holds_data(ax: Axes, box: Bbox) -> bool:
     box = box.padded(4 * ax.figure.dpi / 72)  # of points: half a marker
     for line in ax.lines:
         path = line.get_transform().transform_path(line.get_path())
-        joined = line.get_linestyle() not in ("None", " ", "") and len(path.vertices) > 1
-        if box.count_contains(path.vertices) or (joined and path.intersects_bbox(box, filled=False)):
+        points = np.asarray(path.vertices)
+        joined = line.get_linestyle() not in ("None", " ", "") and len(points) > 1
+        if box.count_contains(points) or (joined and path.intersects_bbox(box, filled=False)):
             return True
     for collection in ax.collections:
         if isinstance(collection, PathCollection):  # of a scatter plot

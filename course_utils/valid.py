@@ -4,12 +4,13 @@ import functools
 import math
 import numbers
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+AnyGenerator = TypeVar("AnyGenerator", bound=torch.Generator | None)
 ABOVE_0 = math.ulp(0.0)  # the smallest number above 0, for `number`
 BELOW_1 = math.nextafter(1.0, 0.0)
 _LAST_INT64 = 2**63 - 1
@@ -196,14 +197,14 @@ def floats(values: Iterable, name: str) -> Tensor:
         raise ValueError(f"{name} are {values!r}; give a tensor or a list of numbers.") from None
 
 
-def cpu_generator(generator: torch.Generator | None) -> torch.Generator | None:
+def cpu_generator(generator: AnyGenerator) -> AnyGenerator:
     """A generator on the CPU, so that draws are the same on every device, or ``None``: torch's global one.
 
     Raises:
         ValueError: something else, such as a seed, or a generator on another device.
     """
     if generator is None:
-        return None
+        return generator
     device = getattr(generator, "device", None)
     if device is None:
         raise ValueError(f"generator is {generator!r}; make one with torch.Generator().manual_seed(seed).")
