@@ -20,8 +20,10 @@ def main() -> None:
     course.parser(__doc__).parse_args()
     lesson = Lesson(course.lessons()[0])
     lesson.read()
-    with tqdm(total=len(lesson.code_cells), unit="cell") as bar:
-        asyncio.run(lesson.execute({**os.environ, "COURSE_PROFILE": "cpu"}, timeout=600, bar=bar))
+    if lesson.notebook:
+        environment = {**os.environ, "COURSE_PROFILE": "cpu"}
+        with tqdm(total=len(lesson.code_cells), unit="cell") as bar:
+            asyncio.run(lesson.execute(lesson.notebook, environment, timeout=600, bar=bar))
     if lesson.error:
         raise SystemExit(lesson.report())
     (cell,) = (cell for cell in lesson.code_cells if cell.id == CELL)

@@ -75,7 +75,7 @@ class Lesson:
             self.question = course.question(notebook)
             self.notebook = notebook
 
-    async def execute(self, environment: dict[str, str], timeout: int, bar: tqdm) -> None:
+    async def execute(self, notebook: NotebookNode, environment: dict[str, str], timeout: int, bar: tqdm) -> None:
         """Run all cells in a kernel of its own, whose folder is the notebook's, as in JupyterLab."""
         for cell in self.code_cells:
             cell.outputs, cell.execution_count = [], None
@@ -90,7 +90,7 @@ class Lesson:
             bar.update()
 
         client = NotebookClient(
-            self.notebook,
+            notebook,
             timeout=timeout,
             kernel_name="python3",
             config=Config({"KernelManager": {"transport_encryption": "auto"}}),  # or each kernel warns that it is plain
@@ -108,7 +108,8 @@ class Lesson:
         except CellTimeoutError:
             self.error = f"stopped because it ran longer than {timeout} s (--timeout sets another limit)"
         except DeadKernelError:
-            if asyncio.current_task().cancelling():  # Ctrl-C, which nbclient takes for a dead kernel
+            task = asyncio.current_task()
+            if task and task.cancelling():  # Ctrl-C, which nbclient takes for a dead kernel
                 raise asyncio.CancelledError from None
             self.error = "the kernel died (out of memory, or the process was ended)"
         else:
@@ -116,10 +117,10 @@ class Lesson:
         finally:
             self.seconds = time.perf_counter() - start
 
-    def render(self, folder: Path, pages: dict[Path, str]) -> None:
+    def render(self, notebook: NotebookNode, folder: Path, pages: dict[Path, str]) -> None:
         """Write the page; ``pages`` are the addresses of all lessons, for links between them."""
         resources = {"metadata": {"name": self.name, "path": str(self.path.parent)}}
-        page, _ = _exporter().from_notebook_node(_for_page(self.notebook), resources)
+        page, _ = _exporter().from_notebook_node(_for_page(notebook), resources)
         page = LINK.sub(lambda found: _to_page(found, self.path.parent, pages), page)
         _write(folder / f"{self.name}.html", page)
         self.has_page = True
@@ -149,10 +150,10 @@ async def run_all(lessons: list[Lesson], *, profile: str, jobs: int, out: Path, 
         if lesson.notebook:
             async with free:
                 with lesson.failing():  # such as a kernel that does not start
-                    await lesson.execute(environment, timeout, bar)
+                    await lesson.execute(lesson.notebook, environment, timeout, bar)
             bar.update(len(lesson.code_cells) - lesson.done)  # cells that a failed lesson will not reach
             with lesson.failing("the page could not be made: "):  # such as a picture file that is not there, or a full disk
-                await asyncio.to_thread(lesson.render, out, pages)
+                await asyncio.to_thread(lesson.render, lesson.notebook, out, pages)
         if lesson.error:
             bar.write(lesson.report())
 
@@ -205,7 +206,8 @@ def _leave_signals_alone() -> None:
     def refuse(*_: object) -> None:
         raise NotImplementedError("as on Windows")
 
-    asyncio.get_running_loop().add_signal_handler = refuse
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler = refuse  # type: ignore[method-assign, assignment]  # to replace it is what this is for
 
 
 def _exporter() -> HTMLExporter:

@@ -58,7 +58,8 @@ def refreshed() -> str:
     text = README.read_text(encoding="utf-8")
     for name, table in (("lessons", lesson_table()), ("claims", claims_table()), ("speed", speed_table())):
         pattern = rf"(<!-- {name}: [^\n]*-->\n)(?:.*?\n)?(<!-- end of {name} -->)"
-        text, count = re.subn(pattern, lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", text, flags=re.DOTALL)
+        block = f"\n{table}\n\n".replace("\\", r"\\")  # a backslash in a table is no reference to a group
+        text, count = re.subn(pattern, rf"\g<1>{block}\g<2>", text, flags=re.DOTALL)
         if count != 1:
             raise SystemExit(f"README.md has {count} blocks `<!-- {name}: … -->` to `<!-- end of {name} -->`; it needs one.")
     return text
