@@ -1,7 +1,7 @@
 """Rewrite what all lessons share: the badges cell (Colab, previous, next), the set-up cell, and the link to the next lesson.
 
-The first two name the repository's address, which is taken from Repository in pyproject.toml. The set-up cell is
-tools/setup_cell.py. The link ends the recap. The instructor's version of a homework gets the same as the students'.
+The first two name a release of the course: the address is Repository in pyproject.toml, and the tag is the version's. The
+set-up cell is tools/setup_cell.py. The link ends the recap. The instructor's version of a homework gets the same.
 Usage: python tools/badges.py [--check]
 """
 
@@ -11,6 +11,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 import course
+
+FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # in JupyterLab, and in Colab
 
 
 def badges(root: Path, path: Path) -> str:
@@ -27,7 +29,7 @@ def badges(root: Path, path: Path) -> str:
 def setup(root: Path) -> str:
     """Source of the set-up cell, the same in every lesson."""
     template = Path(__file__).with_name("setup_cell.py").read_text(encoding="utf-8")
-    return template.replace("@REPOSITORY@", course.repository(root)).strip()
+    return template.replace("@REPOSITORY@", course.repository(root)).replace("@TAG@", course.TAG).strip()
 
 
 def recap(root: Path, path: Path, source: str) -> str:
@@ -45,7 +47,7 @@ def refreshed(root: Path, path: Path, notebook: NotebookNode | None = None) -> s
     notebook = notebook or course.read(path)
     wanted = {
         "badges": new_markdown_cell(badges(root, path), id="badges", metadata={"tags": ["badges"]}),
-        "setup": new_code_cell(setup(root), id="setup", metadata={"tags": ["setup"]}),
+        "setup": new_code_cell(setup(root), id="setup", metadata={**FOLDED, "tags": ["setup"]}),
     }
     for name, cell in wanted.items():
         places = [place for place, old in enumerate(notebook.cells) if course.section(old) == name]

@@ -12,9 +12,10 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None
 import nbformat  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
 
-from course_utils import files  # noqa: E402
+from course_utils import __version__, files  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
+TAG = f"v{__version__}"  # of the release that lessons belong to
 SECTIONS = (
     *("badges", "title", "objectives", "setup", "budget", "predict", "problem", "idea", "scratch", "proof"),
     *("experiment", "lecture", "failure", "exercise", "quiz", "recap"),
@@ -88,13 +89,13 @@ def repository(root: Path = ROOT) -> str:
 
 
 def colab(root: Path, path: Path) -> str:
-    """Badge that opens a lesson in Colab, in markdown."""
+    """Badge that opens a lesson of this release in Colab, in markdown."""
     address = repository(root)
     if not address.startswith("https://github.com/"):
         raise SystemExit(f"Colab opens notebooks from GitHub alone, and Repository in pyproject.toml is {address}.")
     target = address.replace("https://github.com/", "https://colab.research.google.com/github/")
     badge = "https://colab.research.google.com/assets/colab-badge.svg"
-    return f"[![Open in Colab]({badge})]({target}/blob/main/notebooks/{path.name})"
+    return f"[![Open in Colab]({badge})]({target}/blob/{TAG}/notebooks/{path.name})"
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -1,11 +1,11 @@
+# @title Set-up: in Colab, install the course beside its torch; then import
 import sys
 from importlib import metadata, util
 from subprocess import PIPE, run
 
-# In Colab: install the package, and pin what must stay as it is.
 if util.find_spec("course_utils") is None:
     here = {item.name: item.version for item in metadata.distributions()}
-    asked = ["course-utils @ git+@REPOSITORY@"]
+    asked = ["course-utils @ git+@REPOSITORY@@@TAG@"]
     asked += [f"{name}=={here[name]}" for name in ("torch", "torchvision", "numpy") if name in here]
     pip = run([sys.executable, "-m", "pip", "install", "--quiet", *asked], stderr=PIPE)
     assert pip.returncode == 0, f"""pip says: {pip.stderr.decode(errors="replace")[-900:]}

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 import badges
 import course
+import course_utils
 
 ROOT = course.ROOT
 # As in Colab: local versions, which pip must be told in full to keep them.
@@ -70,7 +71,7 @@ def test_it_asks_for_the_package_and_pins_what_is_there(installs):
     assert asked[0] == "install"
     package, *pins = requirements(asked)
     assert package.name == "course-utils"
-    assert package.url == f"git+{course.repository()}"
+    assert package.url == f"git+{course.repository()}@v{course_utils.__version__}"
     assert {pin.name: str(pin.specifier) for pin in pins} == {
         "torch": "==2.9.0+cu126",
         "torchvision": "==0.24.0+cu126",
@@ -196,8 +197,25 @@ def test_another_repository_is_written_into_badges_and_set_up_and_nowhere_else(e
         assert changed == {"badges", "setup"}
         text = course.text(new)
         assert "git+https://github.com/a-school/a-course" in text
-        assert f"colab.research.google.com/github/a-school/a-course/blob/main/notebooks/{path.name}" in text
+        assert (
+            f"colab.research.google.com/github/a-school/a-course/blob/v{course_utils.__version__}/notebooks/{path.name}" in text
+        )
         assert course.repository().removeprefix("https://github.com/") not in text
+
+
+def test_the_set_up_is_folded_in_jupyterlab_and_in_colab():
+    for path in [*course.lessons(), *course.homework_sources()]:
+        (cell,) = course.cells(course.read(path), "setup")
+        assert cell.metadata["jupyter"] == {"source_hidden": True}
+        assert cell.metadata["cellView"] == "form"
+        assert cell.source.startswith("# @title Set-up: ")
+
+
+def test_another_version_is_noticed(run_badges, monkeypatch):
+    monkeypatch.setattr(course, "TAG", "v99.0.0")
+    status, said = run_badges("--check")
+    assert status == 1
+    assert said.count("out of step") == len([*course.lessons(), *course.homework_sources()])
 
 
 def test_badges_lead_to_the_lessons_before_and_after():

@@ -110,7 +110,8 @@ def links_lead_somewhere(notebook):
     allowed = (repository, f"{colab}/assets/colab-badge.svg", repository.replace("https://github.com", f"{colab}/github"))
     for cell in notebook.cells:
         for address in re.findall(r"https?://[^\s)\"'<>\]]+", cell.source):
-            if not any(address == start or address.startswith(f"{start}/") for start in allowed):
+            place = address.removesuffix(f"@{course.TAG}")
+            if not any(place == start or place.startswith(f"{start}/") for start in allowed):
                 yield f"{cell.id}: leads out of the course: {address}"
     for cell in markdown(notebook):
         links = re.findall(r"\]\(([^)\s]+)[^)]*\)", cell.source) + re.findall(r"(?:href|src)=[\"']([^\"']+)", cell.source)
@@ -187,8 +188,8 @@ def solutions_are_folded(notebook):
         hidden = "jupyter" in cell.metadata or "cellView" in cell.metadata
         if is_solution(cell) and not (folded and cell.cell_type == "code"):
             yield f"{cell.id}: a solution is a code cell, hidden in JupyterLab and in Colab"
-        if hidden and not is_solution(cell):
-            yield f"{cell.id}: hidden, and no solution"
+        if hidden and not is_solution(cell) and course.section(cell) != "setup":
+            yield f"{cell.id}: hidden, and neither a solution nor the set-up"
 
 
 def quiz_has_folded_answers(notebook):
