@@ -66,7 +66,7 @@ def over_seeds(
     1.0 − 0.5, score: +0.500 (95 % interval +0.500 to +0.500, 3 seeds)
     """
     named = _named(conditions)
-    seeds = valid.whole_numbers(seeds, "seeds", 0)
+    seeds = valid.whole_numbers(seeds, "seeds", 0, 2**32 - 1)
     runs: dict[tuple[Name, int], dict[str, Any]] = {}
     jobs = [(name, seed) for seed in _different(seeds, "seed") for name in named]
     with runtime.progress(description="experiment", total=len(jobs), show=progress) as bar, runtime.without_bars():
@@ -150,17 +150,19 @@ class Results:
             columns[name] = [_number(self.runs[name, seed][measure]) for seed in self.seeds]
         return pd.DataFrame(columns, index=pd.Index(self.seeds, name="seed")).rename_axis(columns="condition")
 
-    def summary(self, *measures: str) -> "pd.DataFrame":
+    def summary(self, *measures: str, test_samples: int | None = None) -> "pd.DataFrame":
         """Mean ± standard deviation over the seeds: a row per condition, a column per measure, and ``n``, the number of seeds.
 
         The standard deviation says how far one run lies from another; of a single seed there is none. What it does not
-        hold is the chance of the test split, which is the same for all seeds: see `standard_error`.
+        hold is the chance of the test split, which is the same for all seeds: ``scores.summary("accuracy",
+        test_samples=1000)`` shows its `standard_error` beside it.
 
         Args:
             measures: the ones to show; all when there is none.
+            test_samples: number of samples of the test split; only for measures that are shares of them, as accuracy is.
 
         Raises:
-            ValueError: there is no such measure.
+            ValueError: there is no such measure, or one with ``test_samples`` whose mean lies outside 0..1.
         """
         import pandas as pd
 
@@ -168,8 +170,9 @@ class Results:
         columns = {}
         for measure in shown:
             wide = self.by_seed(measure)
-            decimals = _decimals(wide.to_numpy().ravel())
-            columns[measure] = [_mean_and_std(wide[name], decimals) for name in self.conditions]
+            columns[measure] = [_mean_and_std(wide[name]) for name in self.conditions]
+            if test_samples is not None:
+                columns[f"{measure}, test split"] = [_test_error(wide[name], measure, test_samples) for name in self.conditions]
         index = pd.Index(self.conditions, name="condition")
         return pd.DataFrame(columns, index=index).assign(n=len(self.seeds))
 
@@ -242,7 +245,7 @@ class Results:
         raise ValueError(f"there are several of {what}; name one of {', '.join(names)}.")
 
     def __repr__(self) -> str:
-        held = f"Results of {len(self.conditions)} conditions with {len(self.seeds)} seeds"
+        held = f"Results of {_count(self.conditions, 'condition')} with {_count(self.seeds, 'seed')}"
         return f"{held}\n{self.summary().to_string()}" if self.measures else f"{held}, without measures"
 
     def _repr_html_(self) -> str | None:
@@ -328,10 +331,7 @@ def standard_error(share: Share, samples: int) -> Share:
     """Standard error of an accuracy that comes from the choice of the test images: sqrt(p (1 − p) / n) (lesson 01).
 
     All seeds are tested on the same images, so the spread over seeds does not hold it, and more seeds do not make it
-    smaller. It belongs beside every summary::
-
-        table = scores.summary("accuracy")
-        table["test split ±"] = experiment.standard_error(scores.by_seed("accuracy").mean(), samples=1000)
+    smaller. `Results.summary` shows it beside the spread.
 
     Args:
         share: accuracy in 0..1, or a series of them.
@@ -414,11 +414,23 @@ def _known(name: Any, names: list, what: str) -> Any:
     raise ValueError(f"there is no {what} {name!r}.{hint} Known: {', '.join(map(str, names))}.")
 
 
-def _mean_and_std(values: "pd.Series", decimals: int) -> str:
+def _count(things: list, what: str) -> str:
+    return f"{len(things)} {what}" if len(things) == 1 else f"{len(things)} {what}s"
+
+
+def _mean_and_std(values: "pd.Series") -> str:
     if not np.isfinite(values).all():
         return _not_finite(values)
+    decimals = _decimals(values)
     mean = f"{values.mean():.{decimals}f}"
     return mean if len(values) == 1 else f"{mean} ± {values.std():.{decimals}f}"
+
+
+def _test_error(shares: "pd.Series", measure: str, samples: int) -> str:
+    if not np.isfinite(shares).all():
+        return ""
+    error = standard_error(valid.share(shares.mean(), measure, "with test_samples, a measure"), samples)
+    return f"± {error:.{_decimals([error])}f}"
 
 
 def _not_finite(values: "pd.Series") -> str:

@@ -5,10 +5,10 @@ what was found is for the lesson to say.
 """
 
 import base64
+import hashlib
 import html
 import io
 import textwrap
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +18,11 @@ import numpy as np
 import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
@@ -141,14 +144,13 @@ def _curves(ax: Axes, curves: Sequence[pd.Series], number: int, *, training: boo
     look: dict[str, Any] = {"color": f"C{number}", "linewidth": 2 if len(curves) == 1 else 1.2}
     if markers:
         look |= {"marker": MARKERS[number % len(MARKERS)], "markersize": 5}
-    for curve in curves:
-        few = max(1, len(curve) // 8)  # some markers tell the lines apart, more would hide them
-        ax.plot(curve.index, curve, "--" if training else "-", markevery=few, label=label, **look)
+    for place, curve in enumerate(curves):
+        few = max(1, len(curve) // (8 if len(curves) == 1 else 4))  # some markers tell the lines apart, more would hide them
+        look |= {"markevery": (place % few, few), "zorder": 2 + place / 1000}  # no condition lies on top of all others
+        ax.plot(curve.index, curve, "--" if training else "-", label=label, **look)
         label = None
     if curves and ax.get_xscale() == "linear" and pd.api.types.is_integer_dtype(curves[0].index):
-        locator = ax.xaxis.get_major_locator()
-        if isinstance(locator, MaxNLocator):
-            locator.set_params(integer=True)  # there is no epoch 2.5
+        _ticks(ax.xaxis, integer=True)  # there is no epoch 2.5
 
 
 # --- conditions --------------------------------------------------------------------------------------------------------------
@@ -159,7 +161,8 @@ def paired(
 ) -> Axes:
     """One line per seed across conditions, and the mean of each condition as a bar of its own (lesson 01).
 
-    Lines that all rise or all fall show a difference that does not depend on the seed.
+    Lines that all rise or all fall show a difference that does not depend on the seed. A condition with a value that is not
+    finite has no mean, and its name says so.
 
     Args:
         results: an experiment, or a frame with a row per seed and a column per condition.
@@ -172,13 +175,12 @@ def paired(
     """
     ax = ax or plt.gca()
     frame, name = _by_seed(results, measure)
-    positions = range(len(frame.columns))
+    positions = np.arange(len(frame.columns))
     for number, (_, row) in enumerate(frame.iterrows()):
         label = "one seed" if number == 0 else None
         ax.plot(positions, row, "o-", color="0.6", linewidth=1, markersize=5, label=label)
-    ax.plot(positions, frame.mean(), "_", color="C0", markersize=34, markeredgewidth=4)
-    ax.plot([], [], "_", color="C0", markersize=14, markeredgewidth=4, label="mean")  # as long as the legend is wide
-    ax.set_xticks(positions, [str(name) for name in frame.columns])
+    ax.hlines(frame.mean(skipna=False), positions - 0.15, positions + 0.15, color="C0", linewidth=4, label="mean", zorder=3)
+    ax.set_xticks(positions, _names(frame))
     _fit_tick_labels(ax)
     ax.set_xlim(-0.5, len(frame.columns) - 0.5)
     ax.set_ylabel(name if ylabel is None else ylabel)
@@ -191,6 +193,8 @@ def mean_and_spread(
     results: Results | pd.DataFrame, measure: str | None = None, *, xlabel: str | None = None, ax: Axes | None = None
 ) -> Axes:
     """A row per condition: a dot per seed, their mean, and one standard deviation to each side (lesson 01).
+
+    A condition with a value that is not finite has neither, and its name says so.
 
     Args:
         results: an experiment, or a frame with a row per seed and a column per condition.
@@ -207,23 +211,39 @@ def mean_and_spread(
     for row, column in zip(rows, frame, strict=True):
         label = "one seed" if row == 0 else None
         ax.plot(frame[column], np.full(len(frame), row + 0.2), "o", color="0.5", alpha=0.7, markersize=5, label=label)
-    spread = frame.std() if len(frame) > 1 else None  # one seed has none
+    spread = frame.std(skipna=False) if len(frame) > 1 else None  # one seed has none
     label = "mean" if spread is None else "mean ± std"
-    ax.errorbar(frame.mean(), rows, xerr=spread, fmt="D", color="C0", capsize=4, markersize=7, label=label)
-    ax.set_yticks(rows, [textwrap.fill(str(name), 20, break_long_words=False) for name in frame.columns])
+    ax.errorbar(frame.mean(skipna=False), rows, xerr=spread, fmt="D", color="C0", capsize=4, markersize=7, label=label)
+    ax.set_yticks(rows, [textwrap.fill(name, 20, break_long_words=False) for name in _names(frame)])
     ax.set_ylim(len(rows) - 0.5, -0.5)  # the first condition on top
     ax.set_xlabel(name if xlabel is None else xlabel)
     ax.grid(axis="y", visible=False)
+    _ticks(ax.xaxis, nbins=6)  # numbers of four digits would touch
     _legend(ax)
     return ax
 
 
 def _by_seed(results: Results | pd.DataFrame, measure: str | None) -> tuple[pd.DataFrame, str]:
+    """A row per seed and a column per condition, with NaN for all that is not finite; and the measure's name."""
     if isinstance(results, Results):
-        return results.by_seed(measure), measure or results.measures[0]
-    if measure is not None:
+        frame, name = results.by_seed(measure), measure or results.measures[0]
+    elif measure is None:
+        frame, name = results, ""
+    else:
         raise ValueError(f"a frame holds one measure: leave out {measure!r}, and say what it is by the label of its axis.")
-    return results, ""
+    return frame.replace([np.inf, -np.inf], np.nan), name
+
+
+def _names(frame: pd.DataFrame) -> list[str]:
+    lost = frame.isna().sum()
+    return [f"{name} ({lost[name]} not finite)" if lost[name] else str(name) for name in frame.columns]
+
+
+def _ticks(axis: Axis, **wishes: Any) -> None:
+    """Wishes to the rule that places the ticks, unless the lesson has chosen another."""
+    locator = axis.get_major_locator()
+    if isinstance(locator, MaxNLocator):
+        locator.set_params(**wishes)
 
 
 def _fit_tick_labels(ax: Axes) -> None:
@@ -296,7 +316,8 @@ def reliability_diagram(reliability: Reliability, *, title: str = "", ax: Axes |
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
     ax.set(xlim=(0, 1), ylim=(floor, 1.02), xticks=ticks, yticks=ticks, xlabel="confidence")
     ax.set_title(title, pad=26)  # room for the legend: within, it would lie over bars
-    ax.set_ylabel(f"samples ({count.sum()})    accuracy     ", y=1, ha="right")
+    ax.set_ylabel("accuracy", y=(0.5 - floor) / (1.02 - floor))
+    ax.set_yticks([floor / 2], [f"samples\n({count.sum()})"], minor=True, fontsize="x-small", rotation=90, va="center")
     ax.grid(visible=False)
     row: dict[str, Any] = {"ncols": 3, "loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False}
     ax.legend(fontsize="x-small", borderaxespad=0, columnspacing=1, handlelength=1.5, **row)
@@ -334,8 +355,13 @@ def image_grid(images: Tensor, titles: Sequence[str], *, columns: int = 10, titl
 
 
 def _legend(ax: Axes) -> None:
-    """Give the axes a legend that never lies over data."""
-    ax.legend_ = _FreeLegend(ax, *ax.get_legend_handles_labels())
+    """Give the axes a legend that never lies over data and is no higher than they are: long names and many are smaller."""
+    handles, labels = ax.get_legend_handles_labels()
+    labels = [textwrap.fill(label, 30) for label in labels]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    highest = ax.bbox.height / ax.figure.dpi * 72 / (1.2 * lines + 0.5 * len(labels) + 1)
+    usual = FontProperties(size=plt.rcParams["legend.fontsize"]).get_size_in_points()
+    ax.legend_ = _FreeLegend(ax, handles, labels, fontsize=min(usual, highest))
     # As `Axes.legend` does, so that `ax.get_legend().remove()` works. Matplotlib's types do not know it.
     ax.legend_._remove_method = lambda legend: setattr(ax, "legend_", None)  # type: ignore[attr-defined]
 
@@ -370,25 +396,27 @@ class _FreeLegend(Legend):
 
 def _holds_data(ax: Axes, box: Bbox) -> bool:
     """Whether anything is drawn within a box in pixels."""
-    box = box.padded(4 * ax.figure.dpi / 72)  # of points: half a marker
+    point = ax.figure.dpi / 72
     for line in ax.lines:
+        near = box.padded((2 + line.get_markersize() / 2) * point)
         path = line.get_transform().transform_path(line.get_path())
         points = np.asarray(path.vertices)
         joined = line.get_linestyle() not in ("None", " ", "") and len(points) > 1
-        if box.count_contains(points) or (joined and path.intersects_bbox(box, filled=False)):
+        if near.count_contains(points) or (joined and path.intersects_bbox(near, filled=False)):
             return True
+    near = box.padded(4 * point)
     for collection in ax.collections:
         if isinstance(collection, PathCollection):  # of a scatter plot
             points = collection.get_offset_transform().transform(collection.get_offsets())
-            if box.count_contains(points):
+            if near.count_contains(points):
                 return True
             continue
         filled = not isinstance(collection, LineCollection)
         paths = [collection.get_transform().transform_path(path) for path in collection.get_paths()]
-        if any(path.intersects_bbox(box, filled=filled) for path in paths):
+        if any(path.intersects_bbox(near, filled=filled) for path in paths):
             return True
     others = [*ax.patches, *ax.texts, *ax.images]
-    return any(other.get_window_extent().overlaps(box) for other in others)
+    return any(other.get_window_extent().overlaps(near) for other in others)
 
 
 # --- sliders -----------------------------------------------------------------------------------------------------------------
@@ -448,8 +476,8 @@ def slider(name: str, values: Iterable[Any], draw: Callable[[Any], Any], *, star
     Args:
         name: what changes, such as "threshold".
         values: the values to slide through, in their order; one at least.
-        draw: gets a value. Draws on the current figure, which is new and empty, or on one that it makes; or returns a table
-            or a text. Set the limits of the axes, or each frame has its own.
+        draw: gets a value. Draws on the current figure, which is new and empty, or on one that it makes; or returns a table,
+            or anything that can be printed. Set the limits of the axes, or each frame has its own.
         start: the value that is shown first; the first of ``values`` when ``None``.
         alt: what the figures show, for those who cannot see them; the name and the value are added.
 
@@ -474,11 +502,15 @@ def slider(name: str, values: Iterable[Any], draw: Callable[[Any], Any], *, star
                 "give fewer values, or draw smaller figures (figsize)."
             )
     place = 0 if start is None else values.index(start)
-    page = {"key": uuid.uuid4().hex, "name": html.escape(name), "last": len(values) - 1, "start": place}
-    return Slider(name, len(values), _SLIDER.format(frames="\n".join(frames), **page))
+    shown = "\n".join(frames)
+    key = hashlib.sha256(shown.encode()).hexdigest()[:16]  # the same in every execution: a page that is built again is equal
+    page = {"key": key, "name": html.escape(name), "last": len(values) - 1, "start": place}
+    return Slider(name, len(values), _SLIDER.format(frames=shown, **page))
 
 
-def _text(value: object) -> str:
+def _text(value: Any) -> str:
+    if isinstance(value, (Tensor, np.generic)) and value.ndim == 0:
+        value = value.item()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -488,11 +520,11 @@ def _frame(draw: Callable[[Any], Any], value: object, alt: str) -> str:
     plt.figure()
     try:
         found = draw(value)
-        if isinstance(found, str):
-            return f"<pre>{html.escape(found)}</pre>"
         if hasattr(found, "to_html"):  # a frame, or a styled one
             return found.to_html()
-        figure = plt.gcf()
+        figure = found if isinstance(found, Figure) else plt.gcf()
+        if not figure.axes and found is not None:
+            return f"<pre>{html.escape(str(found))}</pre>"
         if not figure.axes:
             raise ValueError(f"draw({value!r}) drew nothing: let it draw on the current figure, or return a table or a text.")
         picture = io.BytesIO()

@@ -97,7 +97,7 @@ def whole_number(value: object, name: str, low: int, high: int | None = None) ->
     raise ValueError(f"{name} is {value!r}; it must be {kind}{bounds}.")
 
 
-def whole_numbers(values: Iterable, name: str, low: int) -> list[int]:
+def whole_numbers(values: Iterable, name: str, low: int, high: int | None = None) -> list[int]:
     """Several whole numbers as Python's; arguments and errors are as for `whole_number`.
 
     >>> whole_numbers((np.int64(3), 4), "hidden", 1)
@@ -107,7 +107,7 @@ def whole_numbers(values: Iterable, name: str, low: int) -> list[int]:
         listed = list(values)
     except TypeError:
         raise ValueError(f"{name} is {values!r}; it must be several whole numbers, such as ({values!r},).") from None
-    return [whole_number(value, f"{name}[{place}]", low) for place, value in enumerate(listed)]
+    return [whole_number(value, f"{name}[{place}]", low, high) for place, value in enumerate(listed)]
 
 
 def number(value: object, name: str, rule: str, low: float = -math.inf, high: float = math.inf) -> float:

@@ -253,12 +253,12 @@ def test_half_precision_is_taken(dtype):
 
 
 def test_the_diagram_draws_a_bar_a_gap_and_a_count_for_each_filled_bin():
-    bins = calibration.reliability(P, Y, num_bins=4)
+    bins = calibration.reliability(P.repeat(20, 1), Y.repeat(20), num_bins=4)  # enough samples that no bin is pale
     figure, ax = plt.subplots()
     plots.reliability_diagram(bins, title="Too sure", ax=ax)
     filled = int((bins.count > 0).sum())
     assert len(ax.patches) == 3 * filled
-    assert sorted(text.get_text() for text in ax.texts) == ["2", "2"]
+    assert [text.get_text() for text in ax.texts] == ["40", "40"]
     heights = sorted(patch.get_height() for patch in ax.patches[:filled])
     assert heights == sorted(bins.accuracy[bins.count > 0].tolist())
     assert "Too sure" in (ax.get_title(loc="left"), ax.get_title())  # where the style puts it

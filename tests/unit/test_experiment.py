@@ -141,7 +141,8 @@ def test_an_error_says_which_run_it_was():
         (["plain"], [0, 1, 0], "two of seed 0"),
         (["plain"], [0.5], r"seeds\[0\] is 0.5"),
         (["plain"], 3, "seeds is 3"),
-        (["plain"], [-1], "at least 0"),
+        (["plain"], [-1], "from 0 to 4294967295"),
+        (["plain"], [0, 2**32], r"seeds\[1\] is 4294967296"),
     ],
 )
 def test_conditions_and_seeds_that_make_no_experiment_are_refused_before_the_first_run(conditions, seeds, words):
@@ -215,6 +216,17 @@ def test_the_summary_is_mean_and_sample_standard_deviation_in_the_given_order(sc
     assert "0.720 ± 0.010" in repr(scores)
 
 
+def test_the_chance_of_the_test_split_stands_beside_the_spread(scores):
+    table = scores.summary("accuracy", test_samples=1000)
+    assert table.columns.tolist() == ["accuracy", "accuracy, test split", "n"]
+    error = experiment.standard_error(0.72, 1000)
+    assert table.loc["mixup"].tolist() == ["0.720 ± 0.010", f"± {error:.3f}", 3]
+    with pytest.raises(ValueError, match=r"loss is .*with test_samples, a measure lies between 0 and 1"):
+        scores.summary(test_samples=1000)
+    with pytest.raises(ValueError, match="samples is 0"):
+        scores.summary("accuracy", test_samples=0)
+
+
 def test_a_single_seed_has_no_spread_and_no_interval():
     found = experiment.over_seeds(fake, {"plain": 0.0, "mixup": 0.2}, [0], progress=False)
     assert found.summary("accuracy").loc["mixup"].tolist() == ["0.700", 1]
@@ -248,6 +260,12 @@ def test_a_difference_is_paired_and_its_interval_is_scipys():
     assert "−" in numbers[1]
 
 
+def test_a_large_value_takes_no_digits_from_a_small_one():
+    values = {"good": 0.3, "diverged": 2500.0}
+    found = experiment.over_seeds(lambda seed, name: {"loss": values[name] * (1 + seed)}, list(values), [0, 1], progress=False)
+    assert found.summary()["loss"].tolist() == ["0.450 ± 0.212", "3750.0 ± 1767.8"]
+
+
 def test_what_is_not_finite_is_shown_and_never_left_out():
     values = {
         ("good", 0): 0.5,
@@ -260,6 +278,7 @@ def test_what_is_not_finite_is_shown_and_never_left_out():
     found = experiment.over_seeds(lambda s, c: {"score": values[c, s]}, ["good", "bad", "worse"], [0, 1], progress=False)
     cells = found.summary()["score"].tolist()
     assert cells == ["0.600 ± 0.141", "not finite (seed 1)", "not finite (seed 0)"]
+    assert found.summary(test_samples=100)["score, test split"].tolist() == ["± 0.049", "", ""]
     difference = found.difference("good", "bad")
     assert math.isnan(difference.mean)
     assert repr(difference) == "good − bad, score: no mean, not finite (seed 1)"

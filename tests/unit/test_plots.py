@@ -104,7 +104,9 @@ def test_paired_draws_an_experiment_as_it_draws_its_frame(scores, ax):
     lines = drawn(ax)
     for line, (_, row) in zip(lines, frame.iterrows(), strict=False):
         assert line.get_ydata().tolist() == row.tolist()
-    assert lines[-1].get_ydata().tolist() == pytest.approx(frame.mean().tolist())
+    means = ax.collections[0].get_segments()
+    assert [height for mean in means for height in mean[:, 1]] == pytest.approx(frame.mean().repeat(2).tolist())
+    assert [mean[:, 0].mean() for mean in means] == pytest.approx([0, 1, 2])
     assert [label.get_text() for label in ax.get_xticklabels()] == list(CONDITIONS)
     assert ax.get_ylabel() == "accuracy"
     assert legend_of(ax) == ["one seed", "mean"]
@@ -131,6 +133,20 @@ def test_mean_and_spread_shows_every_seed_the_mean_and_one_standard_deviation(sc
     _, other = plt.subplots()
     plots.mean_and_spread(frame.iloc[:1], ax=other)
     assert legend_of(other) == ["one seed", "mean"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_condition_with_a_value_that_is_not_finite_has_no_mean_and_says_so(value, ax):
+    frame = pd.DataFrame({"plain": [0.5, 0.6, 0.7], "diverged": [0.5, 0.6, value]})
+    plots.paired(frame, ax=ax)
+    (mean,) = [segment for segment in ax.collections[0].get_segments() if len(segment)]  # one that is NaN is empty
+    assert mean.tolist() == [[-0.15, pytest.approx(0.6)], [0.15, pytest.approx(0.6)]]
+    assert [label.get_text().replace("\n", " ") for label in ax.get_xticklabels()] == ["plain", "diverged (1 not finite)"]
+    _, other = plt.subplots()
+    plots.mean_and_spread(frame, ax=other)
+    assert np.isfinite(np.asarray(other.containers[0].lines[0].get_xdata(), dtype=float)).tolist() == [True, False]
+    assert [label.get_text().replace("\n", " ") for label in other.get_yticklabels()] == ["plain", "diverged (1 not finite)"]
+    other.figure.canvas.draw()
 
 
 def test_learning_curves_of_all_seeds(scores, ax):
@@ -187,6 +203,13 @@ def test_only_training_is_dashed_and_no_figure_has_a_title_of_its_own(scores):
         plt.close(figure)
 
 
+def test_no_condition_lies_on_top_of_all_seeds_of_another(scores, ax):
+    plots.learning_curves(scores, "accuracy", ax=ax)
+    lines = sorted((line for line in drawn(ax) if line.get_linestyle() == "-"), key=lambda line: line.get_zorder())
+    assert [line.get_marker() for line in lines] == 3 * ["o", "s", "D"]
+    assert len({tuple(line.get_markevery()) for line in lines}) > 1
+
+
 def test_seed_curves_are_told_apart_by_marker_and_colour(scores, ax):
     frames = {seed: scores["plain", seed]["history"].frame for seed in scores.seeds}
     plots.seed_curves(frames, ["val_loss", "val_accuracy"], ax=ax)
@@ -235,7 +258,21 @@ def scattered(rows, columns, seed=0):
     return pd.DataFrame(values, columns=[f"condition {number}" for number in range(columns)])
 
 
+LONG = "a technique with a name that is really long"
+
+
+def extremes(seed, scale):
+    return {"loss": scale * (1 + seed / 10), "history": History([{"val_loss": scale * (10 - epoch)} for epoch in range(10)])}
+
+
+FAR = experiment.over_seeds(extremes, {LONG: 1e-7, "usual": 1.0, f"{LONG} too": 1e6}, range(3), progress=False)
+MANY = experiment.over_seeds(run, {f"{LONG}, number {i}": i / 100 for i in range(10)}, range(10), progress=False)
+
 LEGENDS = {
+    "paired, far": lambda ax, s: plots.paired(FAR, ax=ax),
+    "spread, far": lambda ax, s: plots.mean_and_spread(FAR, ax=ax),
+    "curves, far": lambda ax, s: plots.learning_curves(FAR, ax=ax),
+    "curves, many": lambda ax, s: plots.learning_curves(MANY, ax=ax),
     "paired, rising": lambda ax, s: plots.paired(s, "accuracy", ax=ax),
     "paired, limits set afterwards": lambda ax, s: plots.paired(s, "accuracy", ax=ax).set(ylim=(0.69, 0.85)),
     "paired, everywhere": lambda ax, s: plots.paired(scattered(12, 5), ylabel="share", ax=ax).set(ylim=(0, 1)),
@@ -319,6 +356,7 @@ def test_bins_of_few_samples_are_pale_and_have_no_gap(ax):
         assert gap.get_hatch()
         assert loudness(bar) > 3 * loudness(pale)
     assert legend_of(ax) == ["accuracy", "gap", "under 25 samples"]
+    assert [label.get_text() for label in ax.get_yticklabels(minor=True)] == ["samples\n(149)"]
 
 
 def loudness(bar):

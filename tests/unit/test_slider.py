@@ -1,5 +1,6 @@
 """A slider works wherever its HTML is shown, in a real browser: with a mouse, with keys, on paper, and without JavaScript."""
 
+import html
 import os
 import shutil
 
@@ -7,8 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from matplotlib.figure import Figure
 
-from course_utils import plots
+from course_utils import experiment, plots
 
 IN_CI = bool(os.environ.get("CI")) or bool(os.environ.get("COURSE_CI"))
 
@@ -54,6 +57,29 @@ def test_tables_and_texts_are_shown_as_text():
     words = plots.slider("name", ['<b onload="x">'], lambda value: f"{value} & more")
     assert "<b" not in words.html
     assert "&lt;b onload=&quot;x&quot;&gt; &amp; more" in words.html
+
+
+def test_what_can_be_printed_is_shown_as_it_is_printed():
+    column = pd.Series({"plain": 0.5})
+    for found in (column, 0.25, experiment.interval([1.0, 3.0])):
+        assert f"<pre>{html.escape(str(found))}</pre>" in plots.slider("n", [1], lambda value, found=found: found).html
+
+
+def test_a_figure_of_its_own_may_be_returned():
+    figure = Figure()
+    figure.subplots().plot([0, 1])
+    assert 'src="data:image/png;base64,' in plots.slider("n", [1], lambda value: figure).html
+
+
+def test_the_same_slider_is_the_same_text_in_every_execution():
+    first, second = (plots.slider("threshold", [0.25, 0.5], picture).html for _ in range(2))
+    assert first == second
+    assert first != plots.slider("threshold", [0.25, 0.75], picture).html
+
+
+def test_values_of_numpy_and_torch_are_shown_as_numbers():
+    made = plots.slider("threshold", [torch.tensor(0.5), np.float32(0.25), np.int64(3)], table)
+    assert [f'data-value="{value}"' in made.html for value in ("0.5", "0.25", "3")] == [True] * 3
 
 
 def test_a_slider_that_cannot_be_made_says_why(monkeypatch):
