@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from typing import Any, TypeGuard
 
 import nbformat
 from nbformat import NotebookNode
@@ -56,7 +57,7 @@ def _difference(expected: object, got: object, relative: float) -> str:
     return _other_kind(expected, got, same=not value) or value
 
 
-def _other_value(expected: object, got: object, relative: float) -> str:
+def _other_value(expected: Any, got: Any, relative: float) -> str:
     wanted, found = _what(expected), _what(got)
     if wanted != found:
         return ANOTHER if wanted == "None" else f"{found}, expected {wanted}"
@@ -65,7 +66,7 @@ def _other_value(expected: object, got: object, relative: float) -> str:
     if wanted in ("a list", "a set"):
         if len(expected) != len(got):
             return f"{wanted} of {len(got)}, expected {len(expected)}"
-        return _most_telling(_difference(*pair, relative) for pair in zip(expected, got, strict=True))
+        return _most_telling(_difference(one, other, relative) for one, other in zip(expected, got, strict=True))
     if wanted == "a dict":
         if expected.keys() != got.keys():
             return "a dict with other keys"
@@ -95,11 +96,11 @@ def _other_number(expected: complex, got: complex, relative: float) -> str:
 # --- forms that `probe.plain` sends; a student's code may send anything that looks like them ---------------------------------
 
 
-def _is_table(value: object) -> bool:
+def _is_table(value: object) -> TypeGuard[dict]:
     return isinstance(value, dict) and value.keys() == {"columns", "table"}
 
 
-def _is_array(value: object) -> bool:
+def _is_array(value: object) -> TypeGuard[dict]:
     if not (isinstance(value, dict) and value.keys() == {"shape", "dtype", "values"}):
         return False
     shape, values = value["shape"], value["values"]
@@ -121,7 +122,7 @@ def _other_kind(expected: object, got: object, same: bool) -> str:
     """What is other about an array's kind. Whole numbers for the ``same`` real ones are right, as in a list."""
     if not (_is_array(expected) and _is_array(got)):
         return ""
-    (wanted, kind), (found, other) = map(_dtype, (expected, got))
+    (wanted, kind), (found, other) = _dtype(expected), _dtype(got)
     return "" if kind == other or (same and (kind, other) == ("float", "int")) else f"dtype {found}, expected {wanted}"
 
 
@@ -134,8 +135,9 @@ def _shape(value: object) -> tuple[int, ...] | None:
     if _is_array(value):
         return tuple(value["shape"])
     if isinstance(value, list):
-        inner = {_shape(item) for item in value} or {()}
-        return (len(value), *inner.pop()) if len(inner) == 1 and None not in inner else None
+        shapes = {_shape(item) for item in value} or {()}
+        inner = shapes.pop()
+        return None if inner is None or shapes else (len(value), *inner)
     return () if _what(_read(value)) in ("a number", "True or False") else None
 
 
@@ -147,7 +149,7 @@ def _dtype(array: dict) -> tuple[str, str]:
     return found[0], {"bfloat": "float", "uint": "int"}.get(found[1], found[1])
 
 
-def _read(value: object) -> object:
+def _read(value: object) -> Any:
     """A number or a list in place of the form that stands for it; a set becomes a tuple, in an order of its own."""
     if not isinstance(value, dict):
         return value
