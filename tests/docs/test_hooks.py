@@ -1,7 +1,12 @@
 """Commit hooks need nothing but pre-commit, and check with the versions that CI has; CI sees what README.md promises."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,6 +27,38 @@ def test_hooks_bring_the_tools_of_constraints_in_one_environment():
     assert {hook["language"] for hook in local["hooks"]} == {"python", "pygrep"}
     (tools,) = {tuple(hook["additional_dependencies"]) for hook in local["hooks"] if hook["language"] == "python"}
     assert set(tools) <= set(text_of("constraints.txt").splitlines())
+
+
+@pytest.fixture
+def check_types(tmp_path):
+    """Run the hook for types in a clone that holds nothing else."""
+    (tmp_path / "tools").mkdir()
+    tool = shutil.copy(ROOT / "tools" / "check_types.py", tmp_path / "tools")
+
+    def run(**environment):
+        kept = {name: value for name, value in os.environ.items() if name != "CI"}
+        command = [sys.executable, tool]
+        return subprocess.run(command, env=kept | environment, capture_output=True, encoding="utf-8", check=False)
+
+    return run
+
+
+def test_without_an_environment_types_are_not_checked_and_ci_takes_that_for_a_failure(check_types):
+    here, in_ci = check_types(), check_types(CI="true")
+    assert (here.returncode, in_ci.returncode) == (0, 1)
+    assert "not checked" in here.stdout
+    assert "`make venv`" in here.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a program there is no script")
+@pytest.mark.parametrize("status", [0, 1])
+def test_with_an_environment_its_mypy_decides(check_types, tmp_path, status):
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "asked: $*"\nexit {status}\n', encoding="utf-8")
+    python.chmod(0o755)
+    done = check_types()
+    assert (done.returncode, done.stdout) == (status, "asked: -m mypy\n")
 
 
 def test_ci_sees_the_oldest_versions_that_are_promised():
