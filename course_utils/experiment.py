@@ -91,7 +91,8 @@ class Results:
     A measure that is not finite, as after a diverged run, is never left out: its mean is not finite either.
 
     Args:
-        runs: from condition and seed to the dict of that run, as a loop by hand may have filled it.
+        runs: from condition and seed to the dict of that run, as a loop by hand may have filled it, or as two experiments
+            with the same seeds give it: ``Results(scores.runs | more_scores.runs)``.
 
     Raises:
         ValueError: no runs, a condition that lacks a seed, or dicts that `over_seeds` would refuse.

@@ -338,6 +338,16 @@ def test_a_loop_by_hand_may_fill_the_results():
         experiment.Results({})
 
 
+def test_two_experiments_with_the_same_seeds_become_one(scores):
+    more = experiment.over_seeds(fake, {"cutmix": 0.1}, [3, 1, 2], progress=False)
+    both = experiment.Results(scores.runs | more.runs)
+    assert both.conditions == ["plain", "mixup", "cutmix"]
+    assert both.difference("cutmix", "plain", "accuracy").mean == pytest.approx(0.1)
+    others = experiment.over_seeds(fake, {"cutmix": 0.1}, [4], progress=False)
+    with pytest.raises(ValueError, match="no run of condition 'plain' with seed 4"):
+        experiment.Results(scores.runs | others.runs)
+
+
 # --- intervals and standard errors -------------------------------------------------------------------------------------------
 
 
