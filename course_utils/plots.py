@@ -421,10 +421,12 @@ def _holds_data(ax: Axes, box: Bbox) -> bool:
 
 # --- sliders -----------------------------------------------------------------------------------------------------------------
 
+# The attribute about shortcuts is for JupyterLab, which would take the arrow keys to fold headings.
 _SLIDER = """<div data-slider="{key}" role="group" aria-label="{name}">
 <style>@media print {{ [data-slider] input {{ display: none; }} }}</style>
 <p style="display: none"><label>{name}
-<input type="range" min="0" max="{last}" step="1" value="{start}" style="width: 16em; max-width: 60%; vertical-align: middle">
+<input type="range" min="0" max="{last}" step="1" value="{start}" data-lm-suppress-shortcuts
+style="width: 16em; max-width: 60%; vertical-align: middle">
 </label> <strong aria-hidden="true"></strong></p>
 {frames}
 <script>

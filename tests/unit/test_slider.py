@@ -176,6 +176,24 @@ def test_moving_it_changes_the_frame_and_the_value(page_of):
         assert slider.get_attribute("aria-valuetext") == value
 
 
+# What JupyterLab's shortcuts do: they take a key before the page does (left and right fold headings), but for elements that
+# say no. Without that attribute the arrow keys did not move the slider there.
+SHORTCUTS = """document.addEventListener("keydown", (event) => {
+    if (!event.target.closest("[data-lm-suppress-shortcuts]")) event.preventDefault();
+}, true)"""
+
+
+def test_keys_move_it_where_jupyterlab_has_shortcuts_on_them(page_of):
+    page = page_of(plots.slider("threshold", THRESHOLDS, table))
+    page.evaluate(SHORTCUTS)
+    page.get_by_role("slider").focus()
+    page.keyboard.press("ArrowRight")
+    assert shown(page) == ["0.5"]
+    page.get_by_role("slider").evaluate("it => it.removeAttribute('data-lm-suppress-shortcuts')")
+    page.keyboard.press("ArrowRight")
+    assert shown(page) == ["0.5"]  # so the shortcuts are at work
+
+
 def test_two_sliders_on_a_page_do_not_move_each_other(page_of):
     first, second = plots.slider("a", [1, 2], table), plots.slider("b", [3, 4], table)
     page = page_of(first, second, first)  # the same output may be shown twice, as by "new view for output"
