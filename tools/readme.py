@@ -34,8 +34,8 @@ def claims_table() -> str:
         for claim in record["claims"]:
             values = list(claim["values"].values())
             spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-            row = (record["lesson"], claim["statement"], f"{statistics.mean(values):.3g}{spread}")
-            row += (f"{min(values):.3g} to {max(values):.3g}", str(len(values)), claim["rule"], "✓" if claim["holds"] else "✗")
+            row = [record["lesson"], claim["statement"], f"{statistics.mean(values):.3g}{spread}"]
+            row += [f"{min(values):.3g} to {max(values):.3g}", str(len(values)), claim["rule"], "✓" if claim["holds"] else "✗"]
             rows.append(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |")
     for record in records():
         versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
