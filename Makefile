@@ -6,6 +6,8 @@ MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Hooks bring their own tools, so any pre-commit will do; a .venv is made for one only where there is none.
+PRE_COMMIT := $(if $(wildcard $(READY)),,$(shell command -v pre-commit 2>/dev/null))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Paths that users give may hold spaces and any other character; make's own functions for paths would split them.
 quoted = '$(subst ','\'',$(1))'
@@ -19,12 +21,13 @@ help:  ## this list
 
 venv: $(READY)  ## the virtual environment, with the versions of constraints.txt
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml homework/pyproject.toml constraints.txt
 	@echo 'Making .venv. On Linux about 3.3 GB come in, most of it torch with its CUDA libraries, and fill 6.4 GB of disk;'
 	@echo 'with the small CPU build of torch (see README.md) about 0.5 GB. When it is interrupted, the same command goes on.'
 	$(PYTHON) -m venv $(VENV)
 	[ -t 1 ] || export PIP_PROGRESS_BAR=$${PIP_PROGRESS_BAR:-off}; \
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]" -e ./homework
+	-[ ! -e .git ] || $(BIN)/pre-commit install-hooks
 	@touch $@
 
 lessons: $(READY)  ## execute every lesson, one page each in site/ (PROFILE=ci for seconds)
@@ -32,11 +35,11 @@ lessons: $(READY)  ## execute every lesson, one page each in site/ (PROFILE=ci f
 
 site: lessons  ## the same
 
-test: lint  ## everything CI runs
+test: $(READY) lint  ## everything CI runs
 	COURSE_PROFILE=ci OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --nbmake tests notebooks
 
-lint: $(READY)  ## formatting, spelling, notebooks without outputs, leaks
-	$(BIN)/pre-commit run --all-files
+lint: $(if $(PRE_COMMIT),,$(READY))  ## formatting, spelling, types, notebooks without outputs, leaks
+	$(if $(PRE_COMMIT),$(call quoted,$(PRE_COMMIT)),$(BIN)/pre-commit) run --all-files
 
 coverage: $(READY)  ## which lines the tests of the package and of grading reach (shown, no gate)
 	COURSE_PROFILE=ci OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov tests/unit tests/homework

@@ -7,7 +7,8 @@ c = get_config()  # noqa: F821 - traitlets defines it
 
 c.CourseDirectory.assignment_id = "13_homework"
 
-# Kernels of submissions: limits of one cell, of one notebook, and of the sandbox (kernels/sandbox/launch.py has them all).
+# Kernels of submissions: limits of one cell, of one notebook, and of the sandbox. All that there are:
+# course_grade/kernels/sandbox/launch.py.
 c.SandboxExecute.timeout = 60
 c.SandboxExecute.notebook_timeout = 240
 c.SandboxExecute.limits = {"memory": 3 << 30, "processes": 128, "disk": 256 << 20}

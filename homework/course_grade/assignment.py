@@ -11,9 +11,7 @@ from nbformat import NotebookNode
 from nbgrader import utils
 from nbgrader.preprocessors import ClearHiddenTests
 
-
-class AssignmentError(ValueError):
-    """The instructor's notebook or the release is not what grading needs. The message says what and where."""
+from course_grade.errors import AssignmentError
 
 
 @dataclass(frozen=True)
@@ -40,34 +38,18 @@ class Assignment:
             except Exception as error:
                 raise AssignmentError(f"{path} is no notebook: {error}") from error
         made = cls(source.stem, *notebooks)
-        if differ := made._out_of_step():
+        if differ := _out_of_step(made.source, made.release):
             raise AssignmentError(f"{release} is not what {source} releases ({', '.join(differ)}): run `make release`.")
         if not made.tests:
             raise AssignmentError(f"{source.name} has no autograded cell (grade, not solution).")
         return made
-
-    def _out_of_step(self) -> list[str]:
-        """Cells that were not released as they are now; what stands for a solution is not compared."""
-        stripped, _ = ClearHiddenTests()(deepcopy(self.source), {})
-        ours, theirs = (
-            {cell.id: (cell.metadata.get("nbgrader", {}), cell) for cell in notebook.cells}
-            for notebook in (stripped, self.release)
-        )
-        differ = sorted(ours.keys() ^ theirs.keys())
-        for name in ours.keys() & theirs.keys():
-            (about, cell), (about_then, cell_then) = ours[name], theirs[name]
-            keys = ("grade_id", "grade", "solution", "task", "points")
-            same = all(about.get(key) == about_then.get(key) for key in keys) and cell.cell_type == cell_then.cell_type
-            if not same or not (utils.is_solution(cell) or cell.source.strip() == cell_then.source.strip()):
-                differ.append(about.get("grade_id") or name)
-        return differ
 
     @staticmethod
     def cells(notebook: NotebookNode) -> dict[str, NotebookNode]:
         """Cells with a grade_id, in their order."""
         found = {}
         for cell in notebook.cells:
-            name = cell.metadata.get("nbgrader", {}).get("grade_id")
+            name = grade_id(cell)
             if name is not None:
                 if name in found:
                     raise AssignmentError(f"two cells have the grade_id {name}.")
@@ -102,3 +84,24 @@ class Assignment:
         """Changes when the release, a solution or a test changes."""
         text = json.dumps([self.source, self.release], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def grade_id(cell: NotebookNode) -> str | None:
+    """The name that nbgrader knows a cell by; None if it has none."""
+    return cell.metadata.get("nbgrader", {}).get("grade_id")
+
+
+def _out_of_step(source: NotebookNode, release: NotebookNode) -> list[str]:
+    """Cells that were not released as they are now; what stands for a solution is not compared."""
+    stripped, _ = ClearHiddenTests()(deepcopy(source), {})
+    ours, theirs = (
+        {cell.id: (cell.metadata.get("nbgrader", {}), cell) for cell in notebook.cells} for notebook in (stripped, release)
+    )
+    differ = sorted(ours.keys() ^ theirs.keys())
+    for name in ours.keys() & theirs.keys():
+        (about, cell), (about_then, cell_then) = ours[name], theirs[name]
+        keys = ("grade_id", "grade", "solution", "task", "points")
+        same = all(about.get(key) == about_then.get(key) for key in keys) and cell.cell_type == cell_then.cell_type
+        if not same or not (utils.is_solution(cell) or cell.source.strip() == cell_then.source.strip()):
+            differ.append(about.get("grade_id") or name)
+    return differ

@@ -9,7 +9,10 @@ from nbgrader import utils
 from traitlets import Bool, Dict, Instance, Integer, Unicode
 from traitlets.config import Configurable
 
-from course_grade import intake, sandbox
+from course_grade import sandbox
+from course_grade.assignment import grade_id
+from course_grade.defusing import Allowance, defuse
+from course_grade.errors import SandboxError
 from course_grade.kernel import DiedError, Kernel, StubbornError, running
 from course_grade.probe import MIME
 
@@ -49,7 +52,7 @@ class SandboxExecute(Configurable):
         self.end = ""  # why no more cells were run, if so
         self.lost: list[str] = []  # cells whose output was too large
         self.notes: list[str] = []
-        self.outputs = intake.Room.of_notebook()
+        self.outputs = Allowance.of_notebook()
         self.told: set[int] = set()  # cells that ran once: what they tell then counts, and not what they tell again
         asyncio.run(self._execute(notebook))
         if self.lost:
@@ -71,7 +74,7 @@ class SandboxExecute(Configurable):
                     del cells[fatal]
         except TimeoutError:
             self.end = f"the notebook takes longer than {self.notebook_timeout} s"
-        except sandbox.SandboxError:
+        except SandboxError:
             if clock.when() is None:
                 raise
             self.end = "no new kernel could be started"
@@ -81,7 +84,7 @@ class SandboxExecute(Configurable):
     async def _cells(self, kernel: Kernel, cells: dict[int, NotebookNode]) -> int | None:
         """Run cells; gives the one, if any, that cost the kernel."""
         for index, cell in cells.items():
-            name = self._name(cell)
+            name = shown_name(cell)
             try:
                 await self._cell(kernel, index, cell)
             except DiedError:
@@ -108,7 +111,7 @@ class SandboxExecute(Configurable):
             return
         self.told.add(index)
         cell.outputs, self.printed = [], StringIO()
-        self.room, self.emitted_room = self.outputs.of_cell(), EMITTED_LIMIT if utils.is_grade(cell) else 0
+        self.left, self.left_to_emit = self.outputs.of_cell(), EMITTED_LIMIT if utils.is_grade(cell) else 0
         try:
             reply, interrupted = await kernel.run(
                 source, self.timeout, self._patience, lambda message: self._take(message, cell, index)
@@ -129,27 +132,23 @@ class SandboxExecute(Configurable):
     def _end(self, index: int, cell: NotebookNode, said: str) -> None:
         self.errors[index] = said
         self.stopped.add(index)
-        self.room = intake.Room(100, 0)
+        self.left = Allowance(100, 0)
         self._show(cell, {"output_type": "error", "traceback": [said]})
-
-    @staticmethod
-    def _name(cell: NotebookNode) -> str:
-        return cell.metadata.get("nbgrader", {}).get("grade_id") or cell.metadata.get("course_grade", {}).get("name", cell.id)
 
     def _take(self, message: dict, cell: NotebookNode, index: int) -> None:
         """Take from a message of the kernel what is safe, and count it."""
         kind, content = message["msg_type"], message["content"]
         if kind == "display_data" and MIME in content["data"]:
             value = content["data"][MIME]
-            self.emitted_room -= len(json.dumps(value))
-            if self.emitted_room >= 0:
+            self.left_to_emit -= len(json.dumps(value))
+            if self.left_to_emit >= 0:
                 self.emitted.setdefault(index, []).append(value)
-            elif utils.is_grade(cell) and (name := self._name(cell)) not in self.lost:
+            elif utils.is_grade(cell) and (name := shown_name(cell)) not in self.lost:
                 self.lost.append(name)
         elif kind == "clear_output":
             self.printed, cell.outputs = StringIO(), []
         elif kind == "stream":
-            if self.printed.tell() <= self.room.text:
+            if self.printed.tell() <= self.left.text:
                 self.printed.write(str(content["text"]))
         else:
             self._show(cell, {**content, "output_type": kind})
@@ -157,8 +156,13 @@ class SandboxExecute(Configurable):
     def _show(self, cell: NotebookNode, *outputs: dict) -> None:
         """Add what was printed since, in a thousand pieces maybe, and these to a cell's outputs."""
         text, self.printed = self.printed.getvalue(), StringIO()
-        for output in intake.defuse([{"output_type": "stream", "text": text}, *outputs], self.room):
+        for output in defuse([{"output_type": "stream", "text": text}, *outputs], self.left):
             if output.output_type == "stream" and cell.outputs and cell.outputs[-1].output_type == "stream":
                 cell.outputs[-1].text += output.text
             else:
                 cell.outputs.append(output)
+
+
+def shown_name(cell: NotebookNode) -> str:
+    """What notes call a cell."""
+    return grade_id(cell) or cell.metadata.get("course_grade", {}).get("name", cell.id)

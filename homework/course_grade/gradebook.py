@@ -1,4 +1,4 @@
-"""Everything that is written: nbgrader's gradebook, graded notebooks, feedback, and the table of grades.
+"""The gradebook, which is nbgrader's, and the folder with what belongs to it: graded notebooks and feedback.
 
 Only the command's own process writes, so no two processes ever meet in the gradebook, and workers need neither files nor the
 gradebook. The order makes a run that was killed go on: first the gradebook, then, renamed into place, the graded notebook,
@@ -6,53 +6,34 @@ which holds the digest of what it was made from. A notebook with the right diges
 same result.
 """
 
-import csv
 import hashlib
-import io
 import json
-import logging
 import re
-import warnings
-from collections.abc import Mapping
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 
 import nbformat
-import nbgrader.api
-from alembic.script import ScriptDirectory
 from nbconvert.exporters import HTMLExporter
 from nbformat import NotebookNode
 from nbgrader import utils
-from nbgrader.api import Grade, Gradebook, MissingEntry
-from nbgrader.converters import GenerateFeedback
-from nbgrader.coursedir import CourseDirectory
-from nbgrader.dbutil import ALEMBIC_DIR
-from nbgrader.preprocessors import AssignLatePenalties, GetGrades, SaveAutoGrades, SaveCells
+from nbgrader.api import Grade, Gradebook
+from nbgrader.preprocessors import AssignLatePenalties, SaveAutoGrades, SaveCells
 from sqlalchemy import URL
-from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 
-from course_grade import intake
-from course_grade.assignment import Assignment, AssignmentError
-from course_grade.inbox import Student
+from course_grade.assignment import Assignment
+from course_grade.defusing import prose
+from course_grade.errors import AssignmentError
 from course_grade.job import Result
+from course_grade.patches import QUIET, feedback_exporter
 from course_utils import files
 
-# nbgrader builds rows in an order that SQLAlchemy remarks on, once a student.
-warnings.filterwarnings("ignore", category=SAWarning, module="nbgrader")
-# For each new gradebook nbgrader starts the command `alembic`, to ask what its own folder says: that takes seconds.
-nbgrader.api.get_alembic_version = lambda: ScriptDirectory(ALEMBIC_DIR).get_current_head()
-QUIET = logging.getLogger("course_grade.nbgrader")
-QUIET.addHandler(logging.NullHandler())
-QUIET.propagate = False
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#!|~$])")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # how a spreadsheet knows one
 
 
 class Book:
-    """The gradebook of one assignment, and the folder with what belongs to it."""
+    """The gradebook of one assignment, and the folder with what belongs to it. Files in it are readable by this user only."""
 
     def __init__(self, folder: Path, assignment: Assignment, url: URL | None = None, config: Config | None = None) -> None:
         self.folder = folder
@@ -132,7 +113,7 @@ class Book:
                 grade.needs_manual_grade = False
         self.gradebook.db.commit()
         self.set_time(student, timestamp)
-        write(self.path(student), nbformat.writes(notebook).encode())
+        files.write_text(self.path(student), nbformat.writes(notebook), private=True)
 
     def _judged(self, student: str, notebook: NotebookNode) -> set[str]:
         """Graded cells that a person has judged, and that look as they did then."""
@@ -157,14 +138,14 @@ class Book:
     def save_nothing(self, student: str, reason: str, digest: str) -> None:
         """A student whose submission could not be read gets 0 points and the reason."""
         notebook = deepcopy(self.assignment.release)
-        plain = MARKDOWN.sub(r"\\\1", intake.prose(reason))  # it may hold the name of a file
+        plain = MARKDOWN.sub(r"\\\1", prose(reason))  # it may hold the name of a file
         notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"**Nothing could be graded:** {plain}."))
         notebook.metadata["course_grade"] = {"digest": digest, "notes": [reason]}
         self._enter(student)
         for grade in self._grades(student):
             grade.auto_score, grade.needs_manual_grade = 0, False
         self.gradebook.db.commit()
-        write(self.path(student), nbformat.writes(notebook).encode())
+        files.write_text(self.path(student), nbformat.writes(notebook), private=True)
 
     def _enter(self, student: str) -> None:
         self.gradebook.update_or_create_student(student)
@@ -187,8 +168,9 @@ class Book:
         for cell in notebook.cells:
             if cell.metadata.pop("course_grade", {}).get("outputs") == "this run":
                 cell.outputs = []
-        page, _ = self._feedback_exporter().from_notebook_node(notebook, self._resources(student))
-        write(path, f"{page}\n{mark}\n".encode())
+        self._exporter = self._exporter or feedback_exporter(self.folder, self.url)
+        page, _ = self._exporter.from_notebook_node(notebook, self._resources(student))
+        files.write_text(path, f"{page}\n{mark}\n", private=True)
 
     def _fingerprint(self, student: str, content: bytes) -> str:
         submission = self.gradebook.find_submission(self.assignment.name, student)
@@ -197,82 +179,10 @@ class Book:
         book += [n.late_submission_penalty for n in submission.notebooks]
         return hashlib.sha256(content + json.dumps(book, default=str).encode()).hexdigest()
 
-    def _feedback_exporter(self) -> HTMLExporter:
-        """Nbgrader's own page, made by one exporter for all students."""
-        if self._exporter is None:
-            course = CourseDirectory(config=Config({"CourseDirectory": {"root": str(self.folder), "db_url": self.url}}))
-            converter = GenerateFeedback(coursedir=course)
-            config = deepcopy(converter.config)
-            config.HTMLExporter.sanitize_html = False  # what students wrote was defused on its way in
-            exporter = HTMLExporter(config=config)
-            exporter._preprocessors = []
-            for kind in converter.preprocessors:
-                exporter.register_preprocessor(kind(log=QUIET, config=config) if kind is GetGrades else kind, enabled=True)
-            self._exporter = exporter
-        return self._exporter
-
-    # --- all students --------------------------------------------------------------------------------------------------------
-
-    def table(self, students: Mapping[str, Student] = MappingProxyType({})) -> str:
-        """The table of grades as CSV: `student`, `total`, a column per graded cell, `to_grade_by_hand`, `notes`.
-
-        ``students`` by key are those of this run: the table has their names, and what was odd about what they handed in.
-        """
-        graded = self.assignment.graded
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["student", "total", *graded, "to_grade_by_hand", "notes"])
-        try:
-            submissions = self.gradebook.assignment_submissions(self.assignment.name)
-        except MissingEntry:
-            submissions = []
-        for submission in sorted(submissions, key=lambda s: s.student_id):
-            points, waiting = {}, []
-            for grade in (g for notebook in submission.notebooks for g in notebook.grades):
-                by_hand = grade.manual_score is None and grade.auto_score is None
-                points[grade.name] = "" if by_hand else _number(grade.score)
-                if grade.needs_manual_grade:
-                    waiting.append(grade.name)
-            late = sum(n.late_submission_penalty or 0 for n in submission.notebooks)
-            total = _number(submission.score - late)
-            waiting = [name for name in graded if name in waiting]
-            student = students.get(submission.student_id)
-            notes = self._notes(submission.student_id, student) + ([f"late: minus {_number(late)}"] if late else [])
-            scores = [points.get(name, "") for name in graded]
-            name = student.shown if student else submission.student_id
-            rows.writerow([_text(name), total, *scores, " ".join(waiting), _text("; ".join(notes))])
-        return text.getvalue()
-
-    def _notes(self, key: str, student: Student | None) -> list[str]:
-        try:
-            metadata = nbformat.read(self.path(key), as_version=4).metadata
-        except (FileNotFoundError, ValueError):
-            return ["not graded yet: run the command again"]
-        return [*metadata.get("course_grade", {}).get("notes", ()), *(student.notes if student else ())]
-
-    def write_table(self, students: Mapping[str, Student] = MappingProxyType({})) -> Path:
-        """Write `table` to `grades.csv`, with the mark by which Excel knows UTF-8."""
-        path = self.folder / "grades.csv"
-        write(path, self.table(students).encode("utf-8-sig"))
-        return path
+    # --- formgrader ----------------------------------------------------------------------------------------------------------
 
     def write_formgrader_config(self) -> None:
         """Settings with which formgrader, in a JupyterLab started in the folder, shows this gradebook."""
         settings = {"root": str(self.folder.resolve()), "db_url": self.url, "assignment_id": self.assignment.name}
         lines = ["c = get_config()", *(f"c.CourseDirectory.{name} = {value!r}" for name, value in settings.items())]
-        write(self.folder / "nbgrader_config.py", "\n".join([*lines, ""]).encode())
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}".rstrip("0").rstrip(".")
-
-
-def _text(value: str) -> str:
-    """A name for a spreadsheet, which takes what begins so for a formula."""
-    return f"'{value}" if value.startswith(FORMULA) else value
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file that only this user may read, so that a reader finds the old or the new one, even after a crash."""
-    with files.whole(path, private=True) as file:
-        file.write(content)
+        files.write_text(self.folder / "nbgrader_config.py", "\n".join([*lines, ""]), private=True)

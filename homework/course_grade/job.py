@@ -10,9 +10,12 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader import utils
 
-from course_grade import intake, sandbox, score
-from course_grade.assignment import Assignment, AssignmentError
-from course_grade.execute import SandboxExecute
+from course_grade import sandbox, score
+from course_grade.assignment import Assignment, grade_id
+from course_grade.errors import AssignmentError
+from course_grade.execute import SandboxExecute, shown_name
+from course_grade.intake import graft
+from course_grade.submission import parse
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Result:
 _warm: sandbox.Warm | None = None
 
 
-def _warmed(plan: Plan) -> sandbox.Warm | None:
+def warmed(plan: Plan) -> sandbox.Warm | None:
     """This process's warm process: started with the first job, anew when it died."""
     global _warm
     if not plan.sandboxed or not plan.modules:
@@ -60,7 +63,7 @@ def cool() -> None:
 
 def run(plan: Plan, notebook: NotebookNode) -> SandboxExecute:
     """Execute a notebook whose autograded cells hold their hidden tests."""
-    executor = SandboxExecute(seed=plan.seed, sandboxed=plan.sandboxed, warm=_warmed(plan), **plan.settings)
+    executor = SandboxExecute(seed=plan.seed, sandboxed=plan.sandboxed, warm=warmed(plan), **plan.settings)
     executor.execute(notebook)
     return executor
 
@@ -85,7 +88,7 @@ def solve(plan: Plan) -> Plan:
         raise AssignmentError(f"Output or values are too large in {', '.join(executor.lost)}: let hidden tests emit less.")
     expected = {}
     for index, cell in enumerate(notebook.cells[:-1]):
-        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        name = grade_id(cell)
         if name not in plan.assignment.tests:
             continue
         found = score.checks(executor.emitted.get(index, []))
@@ -110,20 +113,20 @@ def grade(plan: Plan, content: bytes) -> Result:
         SandboxError: no kernel could be started; try again.
     """
     assignment = plan.assignment
-    notebook, notes = intake.graft(assignment, intake.parse(content))
+    notebook, notes = graft(assignment, parse(content))
     shown = [deepcopy(cell.get("outputs", [])) for cell in notebook.cells]
     executor = run(plan, notebook)
     notes += executor.notes
     broken = []
     released = {cell.id: cell.source for cell in assignment.release.cells}
     for index, (cell, handed_in) in enumerate(zip(notebook.cells, shown, strict=True)):
-        own = cell.metadata.get("nbgrader", {})
-        if (name := own.get("grade_id")) in assignment.tests:
+        name = grade_id(cell)
+        if name in assignment.tests:
             emitted, points, secret = executor.emitted.get(index, []), assignment.graded[name], assignment.tests[name]
             result = score.score(plan.expected[name], emitted, points, secret, _end(executor, index))
             score.show(cell, *result)
             cell.source = Assignment.cells(assignment.release)[name].source
-            own["checksum"] = utils.compute_checksum(cell)  # of the test as released
+            cell.metadata.nbgrader["checksum"] = utils.compute_checksum(cell)  # of the test as released
         elif cell.cell_type == "code":
             # The reader sees what the student saw. What this run printed, a student's code may have made of hidden tests.
             cell.metadata.setdefault("course_grade", {})["outputs"] = "handed in" if handed_in else "this run"
@@ -133,7 +136,7 @@ def grade(plan: Plan, content: bytes) -> Result:
         if index in executor.errors and name in assignment.tests and index not in executor.stopped:
             notes.append(f"{name} ended with an error ({executor.errors[index]})")
         elif index in executor.errors and name not in assignment.tests and theirs:
-            broken.append(f"{executor._name(cell)} ({executor.errors[index]})")
+            broken.append(f"{shown_name(cell)} ({executor.errors[index]})")
     if broken:
         notes.append(f"ends with an error: {', '.join(broken[:5])}{', …' if len(broken) > 5 else ''}")
     return Result(nbformat.writes(notebook), tuple(_plain(note) for note in notes))
@@ -151,6 +154,7 @@ def _plain(note: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in note).split())[:500].lstrip("=+-@")
 
 
-def digest(about: object, content: bytes) -> str:
-    """One name for some JSON and some bytes."""
+def digest(plan: Plan, content: bytes) -> str:
+    """Changes when a submission, a test, a hidden input or the size of the experiments changes."""
+    about = [plan.assignment.digest, plan.seed, plan.settings.get("profile")]
     return hashlib.sha256(json.dumps(about).encode() + b"\n" + content).hexdigest()

@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 
 import zmq
 import zmq.asyncio
-from jupyter_client import AsyncKernelManager
+from jupyter_client import AsyncKernelClient, AsyncKernelManager
 
 from course_grade import sandbox
+from course_grade.errors import SandboxError
 
 START = 300  # seconds until a kernel must answer for the first time; one that ends sooner is noticed at once
 PAUSE = 0.5  # seconds between two interrupts
@@ -38,32 +39,32 @@ class StubbornError(Exception):
 
 @asynccontextmanager
 async def running(*, seed: int, sandboxed: bool, variables: dict[str, str]) -> AsyncIterator["Kernel"]:
-    """A new kernel in a room of its own, of which nothing is left afterwards.
+    """A new kernel in a folder of its own, of which nothing is left afterwards.
 
     Raises:
         SandboxError: it could not be started. The message says what the launcher said.
     """
-    room = sandbox.folder(seed)
-    said = room / "launcher"
-    manager = sandbox.manager(room, sandboxed=sandboxed)
+    folder = sandbox.folder(seed)
+    said = folder / "launcher"
+    manager = sandbox.manager(folder, sandboxed=sandboxed)
     kernel = Kernel(manager)
     try:
         try:
             with said.open("wb") as log:
                 arguments = [f"--IPKernelApp.exec_lines={line}" for line in LINES]
-                await manager.start_kernel(env=variables, cwd=str(room), stdout=log, stderr=log, extra_arguments=arguments)
+                await manager.start_kernel(env=variables, cwd=str(folder), stdout=log, stderr=log, extra_arguments=arguments)
             kernel.connect()
             async with asyncio.timeout(START):
                 await kernel.ready()
         except (DiedError, TimeoutError, RuntimeError, OSError) as error:
             reason = said.read_text(errors="replace")[-300:].strip()
-            raise sandbox.SandboxError(f"The kernel did not start: {reason or repr(error)}") from error
+            raise SandboxError(f"The kernel did not start: {reason or repr(error)}") from error
         yield kernel
     finally:
         kernel.hang_up()
         await manager.shutdown_kernel(now=True)
         manager.context.destroy(linger=0)
-        shutil.rmtree(room, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Kernel:
@@ -75,7 +76,8 @@ class Kernel:
 
     def __init__(self, manager: AsyncKernelManager) -> None:
         self.manager = manager
-        self.client = None
+        self.connected = False
+        self.client: AsyncKernelClient  # from `connect` on
         self.unreadable = 0  # messages that could not be understood
         self.cut = 0  # connections that a message was too large for
         self.interrupts: set[str] = set()  # that the kernel has not confirmed: one that is under way could meet the next cell
@@ -86,7 +88,8 @@ class Kernel:
         self.client = self.manager.client(context=self.manager.context)
         self.client.start_channels(stdin=False, hb=False)  # nobody answers `input()`: it raises
         self.poller = zmq.asyncio.Poller()
-        self.channels, self.monitors = {}, []
+        self.channels: dict[zmq.Socket, tuple[str, zmq.Socket]] = {}
+        self.monitors: list[zmq.Socket] = []
         for name in ("shell", "iopub", "control"):
             channel = getattr(self.client, f"{name}_channel")
             self.channels[channel.socket] = name, zmq.Socket.shadow(channel.socket)
@@ -94,13 +97,14 @@ class Kernel:
             self.poller.register(channel.socket, zmq.POLLIN)
             self.poller.register(self.monitors[-1], zmq.POLLIN)
         self.interrupts.clear()
+        self.connected = True
 
     def hang_up(self) -> None:
-        if self.client is not None:
+        if self.connected:
             for socket in self.channels:
                 socket.disable_monitor()
             self.client.stop_channels()
-            self.client = None
+            self.connected = False
 
     async def ready(self) -> None:
         """Wait until the kernel answers.
@@ -161,7 +165,8 @@ class Kernel:
                 self.connect()
                 continue
             for socket in sockets:
-                self._read(request, *self.channels[socket], take)
+                name, channel = self.channels[socket]
+                self._read(request, name, channel, take)
         return True
 
     def _read(self, request: "_Request", channel: str, socket: zmq.Socket, take: Callable[[dict], None]) -> None:

@@ -6,65 +6,15 @@ and a student's own cell is not taken for an answer while a better one is there.
 """
 
 import re
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from nbformat import NotebookNode
-from nbgrader import utils
-
+from course_grade.alignment import align, in_order
 from course_grade.assignment import Assignment
-
-# What a line at the margin defines. Not Python's own parser: a cell may hold magics, or be broken.
-DEFINES = re.compile(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)", re.MULTILINE)
-ASSIGNS = re.compile(r"^([^\W\d]\w*(?:[ \t]*,[ \t]*\w+)*)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
-# Lines of which the block below runs at once, so that what it defines is there as at the margin.
-BLOCK = re.compile(r"(?:if|elif|else|try|except|finally|with|for|while)\b")
-
-
-@dataclass(eq=False)
-class Cell:
-    """What means something in a submitted cell."""
-
-    cell_type: str
-    source: str
-    id: str
-    grade_id: str | None
-    outputs: list[dict]
-    attachments: dict
-
-
-@dataclass(eq=False)
-class Place:
-    """A released cell, and what it can be known by."""
-
-    number: int
-    cell_type: str
-    text: str
-    id: str
-    name: str | None  # its grade_id
-    answer: bool
-    by_hand: bool  # an answer that a person grades
-    names: frozenset[str]  # what its code defines or assigns
-    defined: frozenset[str]  # what an answer has to define
-
-    @classmethod
-    def of(cls, number: int, cell: NotebookNode, answers: Iterable[str]) -> "Place":
-        name = cell.metadata.get("nbgrader", {}).get("grade_id")
-        answer = name in answers
-        return cls(
-            number,
-            cell.cell_type,
-            plain(cell.source),
-            cell.id,
-            name,
-            answer,
-            by_hand=answer and utils.is_grade(cell),
-            names=_names(cell.source),
-            defined=_wanted(cell.source) if answer and cell.cell_type == "code" else frozenset(),
-        )
+from course_grade.places import DEFINES, Place, names_in, places_of, plain
+from course_grade.submission import Cell
 
 
 @dataclass
@@ -83,52 +33,15 @@ def match(assignment: Assignment, submitted: list[Cell]) -> Match:
     return _Matching(assignment, submitted).run()
 
 
-def resemblance(assignment: Assignment, submitted: list[Cell]) -> float:
-    """Share of the released cells, 0 to 1, that have one of their name, id or text: whether this is the homework at all."""
-    places = [Place.of(number, cell, ()) for number, cell in enumerate(assignment.release.cells)]
-    known = {cell.id for cell in submitted} | {cell.grade_id for cell in submitted} | {plain(cell.source) for cell in submitted}
-    return sum(bool(known & {place.id, place.name or place.id, place.text or place.id}) for place in places) / len(places)
-
-
-def plain(source: str) -> str:
-    """A source without what editors change unasked: ends of lines, blanks before them, empty lines around."""
-    return "\n".join(line.rstrip() for line in source.splitlines()).strip("\n")
-
-
-def _wanted(stub: str) -> frozenset[str]:
-    """Functions and classes of a stub, or where it has none, the names that it assigns."""
-    return frozenset(DEFINES.findall(stub)) or _names(stub)
-
-
-def _names(source: str) -> frozenset[str]:
-    """Names that code defines or assigns, at the margin or in blocks such as those of `if` and `try`."""
-    found: list[str] = []
-    around: list[tuple[int, bool]] = []  # how far the lines around are indented, and whether what is below them runs at once
-    for line in source.splitlines():
-        code = line.lstrip(" \t")
-        if not code:
-            continue
-        indent = len(line) - len(code)
-        while around and around[-1][0] >= indent:
-            around.pop()
-        runs = around[-1][1] if around else indent == 0
-        if runs:
-            assigned = ASSIGNS.match(code)
-            found += DEFINES.findall(code)
-            found += [name.strip() for name in assigned[1].split(",")] if assigned else []
-        around.append((indent, runs and bool(BLOCK.match(code))))
-    return frozenset(found)
-
-
 class _Matching:
     """The steps of `match`, from the certain to the likely."""
 
     def __init__(self, assignment: Assignment, submitted: list[Cell]) -> None:
-        self.places = [Place.of(number, cell, assignment.answers) for number, cell in enumerate(assignment.release.cells)]
+        self.places = places_of(assignment)
         self.submitted = submitted
         self.position = {cell: number for number, cell in enumerate(submitted)}
         self.text = {cell: plain(cell.source) for cell in submitted}
-        self.defined = {cell: _names(cell.source) for cell in submitted}
+        self.defined = {cell: names_in(cell.source) for cell in submitted}
         self.words = {cell: Counter(re.findall(r"\w+", self.text[cell])) for cell in submitted}
         self.found = Match()
         self.taken = self.found.cells
@@ -145,7 +58,8 @@ class _Matching:
         self._edited_and_moved()
         self._left_over(certain)
         self._clean()
-        found = [place.name for place in self.places if place.answer and place.number in self.taken.keys() - certain]
+        late = self.taken.keys() - certain
+        found = [place.name for place in self.places if place.name and place.answer and place.number in late]
         if found:
             self.found.notes.append(f"metadata was lost, found by place: {', '.join(found)}")
         return self.found
@@ -284,44 +198,15 @@ class _Matching:
 
     def _in_between(self) -> None:
         """What is still open, in its order, between cells that are known."""
-        known = self._in_order()
+        known = in_order([(number, self.position[cell]) for number, cell in self.taken.items()])
         bounds = [(-1, -1), *known, (len(self.places), len(self.submitted))]
         free = self._free()
         absent = self._absent()
         for (before, first), (after, end) in pairwise(bounds):
             places = [place for place in absent if before < place.number < after]
             cells = [cell for cell in free if first < self.position[cell] < end]
-            self.taken.update(self._align(places, cells))
-
-    def _in_order(self) -> list[tuple[int, int]]:
-        """The most pairs of places and positions that are in order in both notebooks."""
-        pairs = sorted((number, self.position[cell]) for number, cell in self.taken.items())
-        ends: list[int] = []  # the smallest position at which a chain of each length ends
-        chains: list[list[tuple[int, int]]] = []
-        for number, position in pairs:
-            length = bisect_left(ends, position)
-            chain = [*(chains[length - 1] if length else []), (number, position)]
-            ends[length : length + 1] = [position]
-            chains[length : length + 1] = [chain]
-        return chains[-1] if chains else []
-
-    def _align(self, places: list[Place], cells: list[Cell]) -> dict[int, Cell]:
-        """Pairs in order whose likelihoods have the largest sum."""
-        best: list[tuple[float, tuple]] = [(0, ())] * (len(cells) + 1)
-        for place in places:
-            row = [best[0]]
-            for number, cell in enumerate(cells):
-                options = [best[number + 1], row[number]]
-                if likely := self._likely(place, cell):
-                    total, pairs = best[number]
-                    options.append((total + likely, (pairs, (place.number, cell))))
-                row.append(max(options, key=lambda option: option[0]))
-            best = row
-        found, pairs = {}, best[-1][1]
-        while pairs:
-            pairs, (number, cell) = pairs
-            found[number] = cell
-        return found
+            for place, cell in align(places, cells, self._likely):
+                self.taken[place.number] = cell
 
     def _edited_and_moved(self) -> None:
         """Given cells that were moved and lightly edited."""

@@ -61,6 +61,12 @@ def turned(name: str) -> tuple[str, ...]:
     return found if len(found) > 1 else ()
 
 
+def shortened(labels: list[str]) -> str:
+    """Up to ten names, and how many more there are."""
+    more = [f"and {len(labels) - 10} more"] if len(labels) > 10 else []
+    return ", ".join([*labels[:10], *more])
+
+
 def original(name: str) -> str | None:
     """Name of the file of which this one is a copy, going by its name; None if it does not look like a copy."""
     found = COPY.fullmatch(tidy(name))

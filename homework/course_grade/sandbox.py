@@ -17,18 +17,16 @@ import zmq.asyncio
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 
-from course_grade import probe
+import course_utils
+from course_grade.errors import SandboxError
 
 HERE = Path(__file__).resolve().parent
-KERNELS = next(path for path in (HERE.parent / "kernels", HERE / "kernels") if path.is_dir())  # in a clone, in a wheel
+KERNELS = HERE / "kernels"
 PREFIX = "course-grade-"
-PACKAGES = "/grading"  # where a kernel finds `course_grade.probe`, and nothing else of this package
+INSIDE = ("probe.py", "values.py")  # all that a kernel sees of this package
+PACKAGES = "/grading"  # where it finds them
 MESSAGE_LIMIT = 4 << 20  # bytes; a kernel that sends a larger message is disconnected, and connects anew
 MESSAGES_WAITING = 16  # what is not read yet stays with the kernel, not with the grader
-
-
-class SandboxError(RuntimeError):
-    """No sandbox here, or it could not be started. The message says why and what to do."""
 
 
 def require() -> None:
@@ -50,12 +48,12 @@ def require() -> None:
 
 def files() -> list[str]:
     """What a kernel may read: the interpreter, installed packages, the course's package and its data; no homework source."""
-    course = Path(importlib.util.find_spec("course_utils").origin).resolve().parent
+    course = Path(course_utils.__file__).resolve().parent
     shown = {sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), str(course)}
     if (data := course.parent / "data").is_dir():
         shown.add(str(data))
     outermost = [path for path in shown if path != "/usr" and not any(path.startswith(f"{other}/") for other in shown)]
-    return [*sorted(outermost), f"{Path(probe.__file__).resolve()}=>{PACKAGES}/course_grade/probe.py"]
+    return [*sorted(outermost), *(f"{HERE / name}=>{PACKAGES}/course_grade/{name}" for name in INSIDE)]
 
 
 def folder(label: int) -> Path:
@@ -87,6 +85,8 @@ def tidy() -> None:
 def launcher() -> ModuleType:
     """kernels/sandbox/launch.py as a module, for its limits and for tidying up."""
     spec = importlib.util.spec_from_file_location("course_grade_launch", KERNELS / "sandbox" / "launch.py")
+    assert spec  # there is such a file
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -107,7 +107,9 @@ class Warm:
             stdout=subprocess.PIPE,
             cwd="/",
         )
-        if self.process.stdout.readline() != b"ready\n":
+        assert self.process.stdout  # it is a pipe
+        self.stdout = self.process.stdout
+        if self.stdout.readline() != b"ready\n":
             raise SandboxError(f"The warm process ended with status {self.process.wait()}.")
 
     def alive(self) -> bool:
@@ -116,12 +118,12 @@ class Warm:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        self.process.stdout.close()
+        self.stdout.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def manager(room: Path, *, sandboxed: bool = True) -> AsyncKernelManager:
-    """Manager of one kernel whose sockets are files in ``room``, and whose messages are bounded in size and number."""
+def manager(folder: Path, *, sandboxed: bool = True) -> AsyncKernelManager:
+    """Manager of one kernel whose sockets are files in ``folder``, and whose messages are bounded in size and number."""
     context = zmq.asyncio.Context()
     context.setsockopt(zmq.MAXMSGSIZE, MESSAGE_LIMIT)
     context.setsockopt(zmq.RCVHWM, MESSAGES_WAITING)
@@ -131,7 +133,7 @@ def manager(room: Path, *, sandboxed: bool = True) -> AsyncKernelManager:
         kernel_name="sandbox" if sandboxed else "python3",
         kernel_spec_manager=specs,
         transport="ipc",
-        connection_file=str(room / "kernel.json"),
+        connection_file=str(folder / "kernel.json"),
         context=context,
     )
 
@@ -144,4 +146,4 @@ def variables(*, seed: int, profile: str, limits: dict, warm: Warm | None) -> di
         wanted["warm"] = warm.address
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     # A kernel without sandbox takes its variables from here; the launcher makes a new environment.
-    return kept | inside | {"PYTHONPATH": str(KERNELS.parent), "COURSE_GRADE_SANDBOX": json.dumps(wanted)}
+    return kept | inside | {"PYTHONPATH": str(HERE.parent), "COURSE_GRADE_SANDBOX": json.dumps(wanted)}

@@ -5,12 +5,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
+from typing import Any
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
-from course_grade.assignment import AssignmentError
-from course_grade.intake import IntakeError
+from course_grade.errors import AssignmentError, IntakeError, WorkersError
 from course_grade.job import cool
 
 RETRIES = 2
@@ -24,10 +24,6 @@ dask.config.set(
         "distributed.admin.large-graph-warning-threshold": "1GB",  # submissions travel with their jobs
     }
 )
-
-
-class WorkersError(RuntimeError):
-    """No workers. The message says why and what to do."""
 
 
 class Workers:
@@ -64,7 +60,7 @@ class Workers:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *details: object) -> None:
+    def __exit__(self, *details: Any) -> None:
         self._stack.__exit__(*details)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[str, object]]:

@@ -46,8 +46,9 @@ def course(tmp_path):
     """A clone, at a path with spaces, that has only the Makefile and recorders instead of programs."""
     folder = tmp_path / "my course's clone"
     folder.mkdir()
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, folder)
+    (folder / "homework").mkdir()
+    for name in ("Makefile", "pyproject.toml", "homework/pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder / name)
     (tmp_path / "recorder.py").write_text(RECORDER, encoding="utf-8")
     program = tmp_path / "python3"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path / "recorder.py"}" "$0" "$@"\n', encoding="utf-8")
@@ -89,8 +90,8 @@ def test_the_environment_is_announced_and_pip_shows_what_it_does(make):
     assert venv["arguments"] == ["-m", "venv", ".venv"]
     assert pip["called"] == "python"
     assert pip["arguments"][:3] == ["-m", "pip", "install"]
-    assert pip["arguments"][-4:] == ["-c", "constraints.txt", "-e", ".[dev]"]
-    assert pip["arguments"][3:-4] == ["--disable-pip-version-check"]  # not quiet, and no choice that users should have
+    assert pip["arguments"][-6:] == ["-c", "constraints.txt", "-e", ".[dev]", "-e", "./homework"]
+    assert pip["arguments"][3:-6] == ["--disable-pip-version-check"]  # not quiet, and no choice that users should have
     before = done.stdout.partition("-m venv")[0]
     assert "3.3 GB" in before
     assert "README.md" in before
@@ -173,6 +174,23 @@ def test_targets_run_in_a_clone_at_a_path_with_spaces(make, course, target):
     for call in calls:
         assert call["environment"]["PATH"].startswith(f"{course / '.venv' / 'bin'}{os.pathsep}")
     assert target != "help" or re.search(r"^lessons +execute every lesson", done.stdout, re.MULTILINE)
+
+
+def test_where_pre_commit_is_installed_lint_needs_no_environment(make, course):
+    shutil.copy(course.parent / "python3", course.parent / "pre-commit")
+    done, (lint,) = make("lint")
+    assert done.returncode == 0, done.stderr
+    assert (lint["called"], lint["arguments"]) == ("pre-commit", ["run", "--all-files"])
+    assert not (course / ".venv").exists()
+
+
+def test_hooks_are_made_with_the_environment_so_that_later_no_network_is_needed(make, course):
+    build(course, "pre-commit")
+    (course / ".venv" / ".ready").unlink()
+    (course / ".git").mkdir()
+    done, calls = make("venv")
+    assert done.returncode == 0, done.stderr
+    assert (calls[-1]["called"], calls[-1]["arguments"]) == ("pre-commit", ["install-hooks"])
 
 
 # --- the small build of torch --------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tools"))
 
 from course_grade import cli, sandbox
+from course_grade.errors import SandboxError
 from tests.homework import toy
 
 IN_CI = bool(os.environ.get("CI")) or bool(os.environ.get("COURSE_CI"))
@@ -38,7 +39,7 @@ def bubblewrap():
     """Without a sandbox nothing here can be tested: loud on a laptop, an error in CI."""
     try:
         sandbox.require()
-    except sandbox.SandboxError as error:
+    except SandboxError as error:
         if IN_CI:
             raise
         pytest.skip(f"NOT TESTED, and grading untrusted notebooks is not safe to change here: {error}")

@@ -181,7 +181,7 @@ ANSWERED = {
 def plan(bubblewrap):
     settings = {"timeout": 300, "notebook_timeout": 900, "limits": LIMITS}
     plan = job.solve(job.Plan(Assignment("toy", toy.source(), toy.release()), seed=3, settings=settings))
-    job._warmed(plan)  # by this thread, since it ends with the one that starts it
+    job.warmed(plan)  # by this thread, since it ends with the one that starts it
     yield plan
     job.cool()
 
@@ -325,7 +325,7 @@ def test_cells_that_ran_before_a_kernel_died_are_not_heard_twice(plan):
     made = toy.answered()
     made.cells = [new_code_cell("print('once')"), *made.cells, new_code_cell("import os\nprint('last')\nos._exit(0)")]
     made.cells.append(new_code_cell("print(given, 'after')"))
-    executor = SandboxExecute(seed=1, warm=job._warmed(plan), **plan.settings)
+    executor = SandboxExecute(seed=1, warm=job.warmed(plan), **plan.settings)
     executor.execute(made)
     printed = ["".join(output.get("text", "") for output in cell.get("outputs", ())) for cell in made.cells]
     assert printed[0] == "once\n"
@@ -336,7 +336,7 @@ def test_cells_that_ran_before_a_kernel_died_are_not_heard_twice(plan):
 def test_a_notebook_that_takes_too_long_keeps_what_it_has(plan):
     made = toy.answered()
     made.cells.append(new_code_cell(f"{IGNORE}time.sleep(99)"))
-    executor = SandboxExecute(seed=1, warm=job._warmed(plan), timeout=60, notebook_timeout=5, limits=LIMITS)
+    executor = SandboxExecute(seed=1, warm=job.warmed(plan), timeout=60, notebook_timeout=5, limits=LIMITS)
     executor.execute(made)
     assert executor.notes == ["stopped: the notebook takes longer than 5 s"]
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_grade import intake
 from course_grade.assignment import Assignment
+from course_grade.errors import IntakeError
+from course_grade.intake import graft
+from course_grade.submission import parse
 from tests.homework import toy
 
 ASSIGNMENT = Assignment("toy", toy.source(), toy.release())
@@ -18,7 +20,7 @@ TREE = json.loads(nbformat.writes(toy.answered()))
 
 
 def grafted(content: bytes) -> tuple[dict[str, str], list[str]]:
-    ours, notes = intake.graft(ASSIGNMENT, intake.parse(content))
+    ours, notes = graft(ASSIGNMENT, parse(content))
     nbformat.validate(nbformat.reads(nbformat.writes(ours), as_version=4))
     return {cell.metadata.nbgrader.grade_id: cell.source for cell in ours.cells if "nbgrader" in cell.metadata}, notes
 
@@ -141,12 +143,12 @@ def test_printed_lines_never_cost_points(line):
     for output in ({"output_type": "stream", "name": "stdout", "text": many}, html):
         raw = printed(output)
         assert "printed outputs have too many lines and are not shown" in assert_whole(raw)
-        assert intake.parse(raw)[-1].source == '{"text": ["kept"]}\n"text": ["kept"]'
+        assert parse(raw)[-1].source == '{"text": ["kept"]}\n"text": ["kept"]'
 
 
 def test_too_many_outputs_are_refused_with_what_to_do():
-    with pytest.raises(intake.IntakeError, match="clear all outputs and hand in again"):
-        intake.parse(printed(*[{"output_type": "stream", "name": "stdout", "text": "x"}] * 60_000))
+    with pytest.raises(IntakeError, match="clear all outputs and hand in again"):
+        parse(printed(*[{"output_type": "stream", "name": "stdout", "text": "x"}] * 60_000))
 
 
 def test_bytes_of_no_encoding():
@@ -190,8 +192,8 @@ WHOLE = json.dumps(TREE).encode()
     ],
 )
 def test_a_file_that_is_not_a_notebook_is_told_in_words(content, words):
-    with pytest.raises(intake.IntakeError) as raised:
-        intake.parse(content)
+    with pytest.raises(IntakeError) as raised:
+        parse(content)
     said = str(raised.value)
     assert said.startswith("not a readable notebook: ")
     assert words in said
@@ -201,13 +203,13 @@ def test_a_file_that_is_not_a_notebook_is_told_in_words(content, words):
 @settings(derandomize=True, deadline=None)
 @given(st.integers(0, len(WHOLE) - 1))
 def test_wherever_an_upload_breaks_off(end):
-    with pytest.raises(intake.IntakeError) as raised:
-        intake.parse(WHOLE[:end])
+    with pytest.raises(IntakeError) as raised:
+        parse(WHOLE[:end])
     assert "Error" not in str(raised.value)
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_in_words(content):
-    with pytest.raises(intake.IntakeError, match="not a readable notebook"):
-        intake.parse(content)
+    with pytest.raises(IntakeError, match="not a readable notebook"):
+        parse(content)

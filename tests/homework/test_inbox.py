@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_grade import cli, inbox, intake, lists, names
-from course_grade.lists import UsageError
+from course_grade import inbox, lists, names, zips
+from course_grade.errors import IntakeError, UsageError
+from course_grade.students import NOTHING, Student
+from course_grade.submission import FILE_LIMIT, parse
+from course_grade.times import moment
 from tests.homework import toy
 
 NOTEBOOK = nbformat.writes(toy.answered()).encode()
@@ -43,7 +46,7 @@ def put(tmp_path):
     return put
 
 
-def found(put, *roster: str) -> dict[str, inbox.Student]:
+def found(put, *roster: str) -> dict[str, Student]:
     students, nobodys = inbox.find(put.folder, list(roster), fits, "13_homework")
     found.nobodys = nobodys
     return {student.shown: student for student in students}
@@ -181,14 +184,14 @@ def test_a_name_within_a_file_name(put, name):
     students = found(put, "김민지", "이서연", "13")
     assert students["김민지"].read() == NOTEBOOK
     assert "recognised by the name in it" in students["김민지"].notes[0]
-    assert students["13"].reason == inbox.NOTHING
+    assert students["13"].reason == NOTHING
 
 
 @pytest.mark.parametrize("name", ["kim and lee.ipynb", "kimono.ipynb", "kim_lee.ipynb"])
 def test_a_name_that_is_not_sure_is_not_guessed(put, name):
     put(name)
     students = found(put, "kim", "lee")
-    assert students["kim"].reason == students["lee"].reason == inbox.NOTHING
+    assert students["kim"].reason == students["lee"].reason == NOTHING
     assert students[name.removesuffix(".ipynb")].notes == ["this name is not on the roster"]
 
 
@@ -223,7 +226,7 @@ def test_what_is_not_a_notebook_is_named(put, name):
     put(name, b"{}")
     put("bob.ipynb")
     student = found(put, "ada", "bob")["ada"]
-    with pytest.raises(intake.IntakeError, match=f"not a notebook: {name}"):
+    with pytest.raises(IntakeError, match=f"not a notebook: {name}"):
         student.read()
     students = found(put)
     assert name in found.nobodys or name in students["ada"].reason
@@ -342,7 +345,7 @@ def test_names_in_zips_of_korean_windows_and_of_macs(put):
 
 
 def bomb() -> bytes:
-    return zip_of({"hw.ipynb": bytes(intake.FILE_LIMIT + 1)})
+    return zip_of({"hw.ipynb": bytes(FILE_LIMIT + 1)})
 
 
 def linked() -> bytes:
@@ -389,7 +392,7 @@ def test_a_zip_that_cannot_be_graded_costs_nobody_else(put, content, words):
     put("kim.zip", content)
     put("lee.ipynb")
     students = found(put, "kim", "lee")
-    with pytest.raises(intake.IntakeError) as raised:
+    with pytest.raises(IntakeError) as raised:
         students["kim"].read()
     assert words in str(raised.value)
     assert "nothing was handed in" not in str(raised.value)
@@ -407,7 +410,7 @@ def test_a_way_out_of_a_zip_leads_nowhere(put):
 
 
 def test_a_table_of_contents_that_is_too_long_is_not_read(put, monkeypatch):
-    monkeypatch.setattr(inbox, "DIRECTORY_LIMIT", 1000)
+    monkeypatch.setattr(zips, "DIRECTORY_LIMIT", 1000)
     put("kim.zip", zip_of({f"{number}.txt": b"" for number in range(100)}))
     put("lee.ipynb")
     assert "too large" in found(put, "kim", "lee")["kim"].reason
@@ -423,7 +426,7 @@ def test_links_are_not_followed(put, tmp_path):
     (put.folder / "park" / "hw.ipynb").symlink_to(outside / "secret.ipynb")
     students = found(put, "kim", "lee", "park")
     for name in ("kim", "lee", "park"):
-        with pytest.raises(intake.IntakeError, match="link"):
+        with pytest.raises(IntakeError, match="link"):
             students[name].read()
 
 
@@ -581,9 +584,9 @@ def test_a_zip_that_is_called_a_notebook_is_read(put):
     assert all(students[name].read() == NOTEBOOK for name in ("kim", "lee", "park"))
     assert students["kim"].notes == ["handed in as kim.ipynb/kim/hw.ipynb", "also handed in, not graded: kim.ipynb/report.pdf"]
     for name in ("office", "broken"):
-        with pytest.raises(intake.IntakeError, match="a zip or an Office document"):
-            intake.parse(students[name].read())
-    with pytest.raises(intake.IntakeError, match="larger than 16 MB"):
+        with pytest.raises(IntakeError, match="a zip or an Office document"):
+            parse(students[name].read())
+    with pytest.raises(IntakeError, match="larger than 16 MB"):
         students["bomb"].read()
     assert found(put)["kim"].read() == NOTEBOOK
 
@@ -721,23 +724,23 @@ def test_words_for_no_time(tmp_path, word):
 
 
 def test_times_find_their_students(tmp_path):
-    def students() -> dict[str, inbox.Student]:
-        made = [inbox.Student(name, True, name, reason="handed in") for name in ("Kim, Minji", "Lee, Jun", "Jun Lee", "Ada")]
-        return {student.name: student for student in [*made, inbox.Student("Bob", True, "Bob")]}
+    def students() -> dict[str, Student]:
+        made = [Student(name, True, name, reason="handed in") for name in ("Kim, Minji", "Lee, Jun", "Jun Lee", "Ada")]
+        return {student.name: student for student in [*made, Student("Bob", True, "Bob")]}
 
     when = datetime(2026, 12, 1, 18)
     shown = {names.fold(name): name for name in ("minji KIM", "lee jun", "nobody else")}
     found = students()
     for student in found.values():
         student.file = object() if student.name != "Bob" else None
-    odd = cli.set_times(list(found.values()), lists.Times(dict.fromkeys(shown, when), {}, shown))
+    odd = inbox.set_times(list(found.values()), lists.Times(dict.fromkeys(shown, when), {}, shown))
     assert odd == [
         "times of students who are not found: lee jun, nobody else",
         "no time, so lateness is not known: Lee, Jun, Jun Lee, Ada",
     ]
     assert {name for name, student in found.items() if student.handed_in} == {"Kim, Minji"}
     assert not any(student.notes for student in found.values())
-    assert cli.set_times(list(students().values()), lists.Times()) == []
+    assert inbox.set_times(list(students().values()), lists.Times()) == []
 
 
 def test_a_bad_time_costs_only_itself(tmp_path):
@@ -780,7 +783,7 @@ def test_a_bad_time_costs_only_itself(tmp_path):
     ],
 )
 def test_times_that_are_understood(text, hour):
-    assert lists.moment(text).replace(minute=0, microsecond=0) == datetime(2026, 12, 1, hour)
+    assert moment(text).replace(minute=0, microsecond=0) == datetime(2026, 12, 1, hour)
 
 
 ZONES = ["KST", "PST", "CET", "CST", "EST", "JST", "kst", "Seoul", "+25:00", "+09:75", "Mars/Base", "../UTC", "A", "Z Z"]
@@ -806,4 +809,4 @@ VAGUE += [
 @pytest.mark.filterwarnings("error")
 def test_times_that_are_refused(text):
     with pytest.raises(UsageError, match=r"write it as in '2026-12-01 18:00 \+0900'"):
-        lists.moment(text)
+        moment(text)

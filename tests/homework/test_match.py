@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from course_grade import intake, match
 from course_grade.assignment import Assignment
+from course_grade.defusing import prose
+from course_grade.intake import graft
+from course_grade.places import names_in, resemblance
+from course_grade.submission import parse
 from tests.homework import toy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -47,7 +50,7 @@ def filled(answers: dict[str, str]) -> nbformat.NotebookNode:
 
 
 def grafted(notebook) -> tuple[nbformat.NotebookNode, list[str]]:
-    return intake.graft(HOMEWORK, intake.parse(nbformat.writes(notebook).encode()))
+    return graft(HOMEWORK, parse(nbformat.writes(notebook).encode()))
 
 
 def lose(notebook, numbers, *, names: bool, ids: bool) -> None:
@@ -65,7 +68,7 @@ def assert_all_arrive(notebook, answers: dict[str, str]) -> None:
     ours, _ = grafted(notebook)
     got = {grade_id(cell): cell.source for cell in ours.cells if grade_id(cell)}
     for name, source in answers.items():
-        expected = intake.prose(source) if name == "explanation" else source
+        expected = prose(source) if name == "explanation" else source
         assert got[name].strip() == expected.strip(), name
     sources = [cell.source.strip() for cell in ours.cells]
     tests = {grade_id(cell): cell.source for cell in HOMEWORK.release.cells if grade_id(cell) in HOMEWORK.tests}
@@ -231,8 +234,8 @@ def test_a_helper_still_runs_before_an_answer_that_was_moved_with_it():
 
 
 def test_a_notebook_knows_its_homework():
-    assert match.resemblance(HOMEWORK, intake.parse(nbformat.writes(filled(ANSWERS)).encode())) == 1
-    assert match.resemblance(HOMEWORK, intake.parse(nbformat.writes(toy.answered()).encode())) < 0.1
+    assert resemblance(HOMEWORK, parse(nbformat.writes(filled(ANSWERS)).encode())) == 1
+    assert resemblance(HOMEWORK, parse(nbformat.writes(toy.answered()).encode())) < 0.1
 
 
 BLOCKS = (
@@ -269,4 +272,4 @@ def test_what_is_defined_at_the_margin_counts_before_what_stands_in_a_block():
 def test_names_in_calls_functions_and_classes_are_not_those_of_a_cell():
     source = "f(\n    a=1,\n)\ndef g():\n    b = 1\nclass C:\n    if True:\n        d = 1\n"
     source += "if e:\n    h, i = 1, 2\n    def j():\n        k = 1\n"
-    assert match._names(source) == {"g", "C", "h", "i", "j"}
+    assert names_in(source) == {"g", "C", "h", "i", "j"}

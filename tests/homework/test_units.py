@@ -19,8 +19,9 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
-from course_grade import intake, probe, sandbox, score
-from course_grade.assignment import Assignment, AssignmentError
+from course_grade import defusing, intake, probe, sandbox, score, submission
+from course_grade.assignment import Assignment
+from course_grade.errors import AssignmentError, IntakeError
 from tests.homework import toy
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(20)).decode()
@@ -118,7 +119,7 @@ def test_emit_sends_tensors_arrays_and_errors(capsys, monkeypatch):
 
 
 def cells_of(notebook):
-    return intake.parse(nbformat.writes(notebook).encode())
+    return submission.parse(nbformat.writes(notebook).encode())
 
 
 def sources(notebook):
@@ -190,7 +191,7 @@ def test_outputs_stay_text_and_pictures_and_are_bounded():
         new_output("stream", name="stdout", text="x" * (3 << 20)),
         new_output("stream", name="stdout", text="after the limit"),
     ]
-    shown = list(intake.defuse(outputs, intake.Room.of_notebook().of_cell()))
+    shown = list(defusing.defuse(outputs, defusing.Allowance.of_notebook().of_cell()))
     assert [output.output_type for output in shown] == ["stream", "stream", "display_data", "stream"]
     assert {output.get("name", "stdout") for output in shown} == {"stdout"}
     assert shown[1].text == "a table\n"
@@ -200,14 +201,14 @@ def test_outputs_stay_text_and_pictures_and_are_bounded():
     assert "cut here" in shown[3].text
 
 
-def test_all_cells_share_the_room_of_a_notebook():
-    whole = intake.Room.of_notebook()
+def test_all_cells_share_the_allowance_of_a_notebook():
+    whole = defusing.Allowance.of_notebook()
     picture = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(2_900_000)).decode()
     outputs = [
         new_output("stream", name="stdout", text="x" * (2 << 20)),
         new_output("display_data", data={"image/png": picture}),
     ]
-    shown = [list(intake.defuse(outputs, whole.of_cell())) for _ in range(20)]
+    shown = [list(defusing.defuse(outputs, whole.of_cell())) for _ in range(20)]
     assert [[output.output_type for output in cell] for cell in shown] == [["stream", "display_data"]] * 2 + [[]] * 18
 
 
@@ -226,7 +227,7 @@ def test_outputs_lose_their_colours():
     output = new_output(
         "error", ename="E", evalue="", traceback=["\x1b[0;31mValueError\x1b[0m: \x1b]8;;http://x\x07link \x1b[1"]
     )
-    (shown,) = intake.defuse([output], intake.Room(100, 0))
+    (shown,) = defusing.defuse([output], defusing.Allowance(100, 0))
     assert shown.text == "ValueError: ]8;;http://x\x07link [1\n"
 
 
@@ -245,7 +246,7 @@ def test_outputs_lose_their_colours():
     ],
 )
 def test_prose_stays_readable(text):
-    assert intake.prose(text).replace("\u200b", "") == text
+    assert defusing.prose(text).replace("\u200b", "") == text
 
 
 @pytest.mark.parametrize(
@@ -263,13 +264,13 @@ def test_prose_stays_readable(text):
     ],
 )
 def test_prose_loses_what_acts(text):
-    clean = intake.prose(text).lower()
+    clean = defusing.prose(text).lower()
     assert not any(word in clean for word in ("<script", "<img", "<a", "javascript:", "\\href", "\\csname", "\\bbox", "!["))
 
 
 @pytest.mark.parametrize(("before", "after"), [("```html\nx\n```", "```\nx\n```"), ("> * ~~~~py x\n", "> * ~~~~\n")])
 def test_code_in_prose_names_no_language(before, after):
-    assert intake.prose(before) == after
+    assert defusing.prose(before) == after
 
 
 @pytest.mark.parametrize("before", ["java", "Java&#10;", "&#106ava", "java&Tab;", "&amp;#106;ava", "&amp#106;ava", "vb"])
@@ -278,14 +279,14 @@ def test_code_in_prose_names_no_language(before, after):
 )
 @pytest.mark.parametrize("link", ["[a]({})", "[a](<{}>)", "[a][b]\n\n[b]: {}", "<{}>", '[a]({} "title")'])
 def test_no_link_leads_to_a_script(before, between, link):
-    page = BeautifulSoup(markdown2html(intake.prose(link.format(before + between + "x"))), "html.parser")
+    page = BeautifulSoup(markdown2html(defusing.prose(link.format(before + between + "x"))), "html.parser")
     for found in page.find_all("a"):
         # As a browser reads an address: entities are gone, blanks and control characters have no meaning.
         assert not re.match(r"[\0- ]*(java|vb)script:", re.sub(r"[\t\n\r]", "", found["href"]), re.IGNORECASE)
 
 
 def test_long_prose_is_cut():
-    assert intake.prose("a " * intake.PROSE_LIMIT) == "a " * (intake.PROSE_LIMIT // 2) + "\n\n… cut here: too long"
+    assert defusing.prose("a " * defusing.PROSE_LIMIT) == "a " * (defusing.PROSE_LIMIT // 2) + "\n\n… cut here: too long"
 
 
 def _places(tree, path=()):
@@ -318,8 +319,8 @@ def _damaged(data) -> bytes:
 def test_a_damaged_notebook_is_refused_or_becomes_ours(assignment, data):
     content = _damaged(data)
     try:
-        ours, notes = intake.graft(assignment, intake.parse(content))
-    except intake.IntakeError:
+        ours, notes = intake.graft(assignment, submission.parse(content))
+    except IntakeError:
         return
     nbformat.validate(nbformat.reads(nbformat.writes(ours), as_version=4))
     assert list(sources(ours)) == list(sources(assignment.release))
@@ -341,7 +342,7 @@ def test_code_that_is_slow_to_colour_is_shown_without_colours(assignment, code):
 def test_a_file_is_read_once_and_never_through_a_link(tmp_path):
     real = tmp_path / "real.ipynb"
     real.write_text("{}")
-    assert intake.read(real) == b"{}"
+    assert submission.read(real) == b"{}"
     link = tmp_path / "link.ipynb"
     link.symlink_to(real)
     pipe = tmp_path / "pipe.ipynb"
@@ -352,8 +353,8 @@ def test_a_file_is_read_once_and_never_through_a_link(tmp_path):
         (tmp_path, "not a file"),
         (tmp_path / "gone", "nothing was handed in"),
     ):
-        with pytest.raises(intake.IntakeError, match=reason):
-            intake.read(path)
+        with pytest.raises(IntakeError, match=reason):
+            submission.read(path)
 
 
 # --- the instructor's side ---------------------------------------------------------------------------------------------------
@@ -417,8 +418,9 @@ MEMORY = """
 import contextlib, re, sys
 from pathlib import Path
 sys.path[:0] = ["tools", "."]
-from course_grade import intake, job
+from course_grade import job
 from course_grade.assignment import Assignment
+from course_grade.errors import IntakeError
 from tests.homework import attacks, toy
 
 plan = job.solve(job.Plan(Assignment("toy", toy.source(), toy.release()), seed=1, settings={"timeout": 20}))
@@ -426,7 +428,7 @@ large = ("prints_200_megabytes", "floods_with_values", "floods_a_test_with_value
 for name in (*large, "millions_of_lists"):
     file = Path(sys.argv[1], f"{name}.ipynb")
     attacks.ATTACKS[name].make(file.parent, file)
-    with contextlib.suppress(intake.IntakeError):
+    with contextlib.suppress(IntakeError):
         job.grade(plan, file.read_bytes())
 job.cool()
 # Not getrusage, which begins with the memory of the process that started this one.

@@ -1,5 +1,6 @@
-"""As in Colab: no clone, only the built wheel, and a notebook in an empty folder."""
+"""As in Colab: no clone, only the built wheel, and a notebook in an empty folder. And the grader, a wheel of its own."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -19,36 +20,84 @@ print(BUNDLED_DIR)
 """.strip()
 
 
+KERNEL = """
+import sys
+from pathlib import Path
+import course_utils
+from course_grade import sandbox
+print(course_utils.__file__)
+print(sandbox.__file__)
+print(sandbox.manager(Path(sys.argv[1])).kernel_spec.argv[2])
+""".strip()
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dist")
-    python("-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+    """The students' wheel."""
+    return built(ROOT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def grader(tmp_path_factory):
+    """The instructors' wheel."""
+    return built(ROOT / "homework", tmp_path_factory.mktemp("dist"))
+
+
+def built(project, folder):
+    python("-m", "build", "--wheel", "--no-isolation", "--outdir", folder, project)
     (path,) = folder.iterdir()
+    assert path.suffix == ".whl"
     return path
 
 
-def python(*arguments):
-    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False)
+def python(*arguments, **environment):
+    return run(sys.executable, *arguments, **environment)
+
+
+def run(*command, **environment):
+    """Run a command that must end well; what it printed."""
+    variables = os.environ | environment
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env=variables)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def members_of(wheel):
+    """Sizes of a wheel's files by name, without what describes the wheel itself."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {info.filename: info.file_size for info in archive.infolist() if ".dist-info/" not in info.filename}
 
 
 def test_the_wheel_holds_the_package_and_the_data_and_is_small(wheel):
-    assert wheel.suffix == ".whl"
     assert wheel.stat().st_size < 7_000_000
-    with zipfile.ZipFile(wheel) as archive:
-        members = {name: archive.getinfo(name).file_size for name in archive.namelist()}
+    members = members_of(wheel)
     modules = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in (ROOT / "course_utils").rglob("*.py")}
     assert modules.keys() >= {"course_utils/__init__.py", "course_utils/train.py"}
     assert modules.items() <= members.items()
     data = [*(ROOT / "data").glob("*.npz"), ROOT / "data" / "manifest.json"]
     assert len(data) >= 4
     assert {f"course_utils/_data/{path.name}": path.stat().st_size for path in data}.items() <= members.items()
-    folders = {name.split("/")[0] for name in members}
-    assert {name for name in folders if not name.endswith(".dist-info")} == {"course_utils", "course_grade"}
-    grading = {name for name in members if name.startswith("course_grade/")}
-    kernel = {f"course_grade/kernels/sandbox/{name}" for name in ("kernel.json", "launch.py", "warm.py")}
-    assert grading >= {"course_grade/cli.py", *kernel}
+    assert {name.split("/")[0] for name in members} == {"course_utils"}
     assert not [name for name in members if name.endswith(".ipynb")]
+
+
+def test_the_graders_wheel_holds_its_package_and_no_homework(grader):
+    folder = ROOT / "homework"
+    package = [*(folder / "course_grade").rglob("*.py"), *(folder / "course_grade").rglob("*.json")]
+    expected = {path.relative_to(folder).as_posix(): path.stat().st_size for path in package}
+    assert {f"course_grade/kernels/sandbox/{name}" for name in ("kernel.json", "launch.py", "warm.py")} <= expected.keys()
+    assert members_of(grader) == expected
+
+
+def test_the_grader_works_from_the_two_wheels_alone(wheel, grader, tmp_path, monkeypatch):
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    python("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel, grader)
+    monkeypatch.chdir(empty)
+    assert run(site / "bin" / "course-grade", "--help", PYTHONPATH=str(site)).startswith("usage: course-grade")
+    places = python("-c", KERNEL, empty, PYTHONPATH=str(site)).splitlines()
+    names = ("course_utils/__init__.py", "course_grade/sandbox.py", "course_grade/kernels/sandbox/launch.py")
+    assert places == [str(site / name) for name in names]
 
 
 def test_lesson_00_runs_in_an_empty_folder_with_nothing_but_the_wheel(wheel, tmp_path):

@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 
-import launch
+import launch  # type: ignore[import-not-found]  # the script beside this one
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 NAMESPACES = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000 | 0x02000000
@@ -56,9 +56,9 @@ def serve(client: socket.socket) -> None:
     launch.join(kernel["groups"])
     if os.geteuid() == 0:
         os.setgroups([])  # here, since within the namespace nobody may
-    room = os.pidfd_open(kernel["inside"])
-    check(LIBC.setns(room, NAMESPACES))
-    os.close(room)
+    walls = os.pidfd_open(kernel["inside"])
+    check(LIBC.setns(walls, NAMESPACES))
+    os.close(walls)
     child = os.fork()  # only children enter a process namespace
     if child == 0:
         try:

@@ -266,23 +266,25 @@ def join(groups: list[str]) -> None:
 def enter_warm(walls: list[str], address: str, kernel: dict) -> int:
     """Build the sandbox around `cat`, have a copy of the warm process enter it, and stay until one of the two ends."""
     reading, writing = os.pipe()
-    room = subprocess.Popen(
+    holder = subprocess.Popen(
         [*walls, "--info-fd", str(writing), "--", "cat"], pass_fds=[writing], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     os.close(writing)
-    room.stdin.write(b"ready\n")
-    room.stdin.flush()
-    if room.stdout.readline() != b"ready\n":
-        room.kill()
-        refuse(f"bwrap ended with status {room.wait()}.")
+    assert holder.stdin  # both are pipes
+    assert holder.stdout
+    holder.stdin.write(b"ready\n")
+    holder.stdin.flush()
+    if holder.stdout.readline() != b"ready\n":
+        holder.kill()
+        refuse(f"bwrap ended with status {holder.wait()}.")
     with os.fdopen(reading) as info:
         inside = json.load(info)["child-pid"]
     with socket.socket(socket.AF_UNIX) as warm:
         warm.connect(address)
         warm.sendall(json.dumps(kernel | {"inside": inside}).encode() + b"\n")
         status = warm.recv(16)  # comes when the kernel ends, and not at all when the warm process is killed
-    room.kill()
-    room.wait()
+    holder.kill()
+    holder.wait()
     remove([Path(path).parent for path in kernel["groups"]])
     return int(status or b"1")
 
