@@ -19,8 +19,7 @@ Intake, from a file to our notebook with the student's answers:
 
 - ``defusing``: text, Markdown and pictures without what could act on the page that shows them.
 - ``submission``: a submitted file, which may be anything, and the cells of the notebook in it.
-- ``alignment``: two sequences side by side.
-- ``places``: the released cells, and what each can be known by.
+- ``released``: the released cells, and what each can be known by.
 - ``match``: which submitted cell stands for which released one, whatever an editor has lost.
 - ``intake``: grafts the answers that were found into the released notebook.
 
@@ -28,10 +27,10 @@ Inputs, from what an instructor has to students with one file each:
 
 - ``names``: one normal form of students' names.
 - ``times``: a time, in whatever form it was written.
-- ``lists``: the class list and the times of handing in, as tables.
-- ``filenames``: one file that was handed in, and what its name says.
+- ``class_tables``: the class list and the times of handing in, as an instructor has them.
+- ``handed_in``: one file that was handed in, and what its name says.
 - ``zips``: one zip, read where it is.
-- ``folders``: all files of the inbox, those in folders and zips included.
+- ``inbox_files``: all files of the inbox, those in folders and zips included.
 - ``owners``: whose a file is.
 - ``students``: a student, all that was handed in, and which file of it counts.
 - ``inbox``: students of a class list and of an inbox, with their keys and times.
@@ -47,8 +46,7 @@ Session, from a notebook to points:
 
 Gradebook, the only place that writes:
 
-- ``gradebook``: nbgrader's gradebook, graded notebooks and feedback.
-- ``table``: the table of grades.
+- ``gradebook``: nbgrader's gradebook, graded notebooks, feedback and the table of grades.
 
 The command:
 

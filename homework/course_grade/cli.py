@@ -6,16 +6,15 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from course_grade import inbox, job, lists, sandbox
+from course_grade import class_tables, inbox, job, sandbox
 from course_grade.assignment import Assignment
 from course_grade.errors import AssignmentError, IntakeError, SandboxError, UsageError, WorkersError, first_line
-from course_grade.gradebook import Book
+from course_grade.gradebook import Book, write_table
 from course_grade.names import shortened
 from course_grade.options import open_book, parser, read_config, read_settings, seed_of
-from course_grade.places import resemblance
+from course_grade.released import resemblance
 from course_grade.students import Student
 from course_grade.submission import parse
-from course_grade.table import write_table
 from course_grade.times import moment
 from course_grade.workers import Job, Workers
 from course_utils import files
@@ -60,8 +59,8 @@ def grade(options: argparse.Namespace) -> list[str]:
         sandbox.require()
     settings = read_settings(config, options.profile)
     due = moment(options.due) if options.due else None
-    roster, odd = lists.read_roster(options.roster) if options.roster else ([], [])
-    times, odd_times = lists.read_times(options.timestamps) if options.timestamps else (lists.Times(), [])
+    roster, odd = class_tables.read_roster(options.roster) if options.roster else ([], [])
+    times, odd_times = class_tables.read_times(options.timestamps) if options.timestamps else (class_tables.Times(), [])
     students, nobodys = inbox.find(options.inbox, roster, lambda content: is_homework(assignment, content), name)
     if not students:
         raise UsageError(f"{options.inbox} holds no <student>.ipynb{f', but {shortened(nobodys)}' if nobodys else ''}.")

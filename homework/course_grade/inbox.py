@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from course_grade import names
-from course_grade.folders import walk
-from course_grade.lists import Times
+from course_grade.class_tables import Times
+from course_grade.inbox_files import walk
 from course_grade.owners import ClassList, owners
 from course_grade.students import Student, choose
 

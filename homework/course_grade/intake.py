@@ -13,7 +13,7 @@ from course_grade import patches
 from course_grade.assignment import Assignment, grade_id
 from course_grade.defusing import PROSE_LIMIT, Allowance, defuse, pictures_of, prose
 from course_grade.match import Match, match
-from course_grade.places import plain
+from course_grade.released import plain
 from course_grade.submission import Cell
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_grade import inbox, lists, names, zips
+from course_grade import class_tables, inbox, names, zips
 from course_grade.errors import IntakeError, UsageError
 from course_grade.students import NOTHING, Student
 from course_grade.submission import FILE_LIMIT, parse
@@ -607,7 +607,7 @@ def test_a_class_list_as_excel_saves_it(tmp_path, encoding, separator, line):
     path = tmp_path / "roster.csv"
     rows = [["No", " Student ", "mail"], ["1", "김민지", "a@b"], ["2", " 이서연 ", ""], [], ["3", '"Kim, Min"', ""]]
     path.write_bytes(line.join(separator.join(row) for row in rows).encode(encoding))
-    assert lists.read_roster(path) == (["김민지", "이서연", "Kim, Min"], [])
+    assert class_tables.read_roster(path) == (["김민지", "이서연", "Kim, Min"], [])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp949", "utf-16"])
@@ -615,7 +615,7 @@ def test_a_class_list_as_excel_saves_it(tmp_path, encoding, separator, line):
 def test_a_list_of_one_column(tmp_path, encoding, head):
     path = tmp_path / "roster.txt"
     path.write_bytes(f"{head}김민지\nkim min\n\nlee, seo\n".encode(encoding))
-    assert lists.read_roster(path) == (["김민지", "kim min", "lee, seo"], [])
+    assert class_tables.read_roster(path) == (["김민지", "kim min", "lee, seo"], [])
 
 
 def test_bad_rows_cost_only_themselves(tmp_path):
@@ -623,7 +623,7 @@ def test_bad_rows_cost_only_themselves(tmp_path):
     path.write_text(
         'mail,student\nx,ada\nx\nx,\nx,<b>\nx,../bob\nx,.hidden\nx,Ada \nx,kim,min,jun\nx,"lee\nx,cho\n', encoding="utf-8"
     )
-    roster, odd = lists.read_roster(path)
+    roster, odd = class_tables.read_roster(path)
     assert [name for name in roster if name in ("ada", "cho")] == ["ada", "cho"]
     for words in ("row 3", "row 4", "row 5", "row 7", "row 8", "row 9"):
         assert sum(words in line for line in odd) == 1, words
@@ -647,7 +647,7 @@ def test_a_list_that_cannot_be_used_is_refused_in_words(tmp_path, content, words
     path = tmp_path / "roster.csv"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=words):
-        lists.read_roster(path)
+        class_tables.read_roster(path)
 
 
 @pytest.mark.parametrize("column", ["student", "remark"])
@@ -657,7 +657,7 @@ def test_a_long_cell_costs_only_its_row(tmp_path, column, quote):
     long = quote + "가" * 150_000 + quote
     row = f"{long},x" if column == "student" else f"ada,{long}"
     path.write_text(f"student,remark\n{row}\nbob,y\n", encoding="utf-8")
-    roster, odd = lists.read_roster(path)
+    roster, odd = class_tables.read_roster(path)
     assert roster == (["bob"] if column == "student" else ["ada", "bob"])
     assert "row 2: a cell has 150,000 characters" in odd[0]
     assert all(len(line) < 300 for line in odd)
@@ -666,7 +666,7 @@ def test_a_long_cell_costs_only_its_row(tmp_path, column, quote):
 def test_a_long_cell_among_times(tmp_path):
     path = tmp_path / "times.csv"
     path.write_text(f"student,timestamp\nada,{'1' * 200_000}\n{'b' * 200_000},x\n,\ncho,2026-12-01 18:00Z\n", encoding="utf-8")
-    times, odd = lists.read_times(path)
+    times, odd = class_tables.read_times(path)
     assert times.moments == {"cho": datetime(2026, 12, 1, 18)}
     assert "not understood" in times.notes["ada"]
     assert all(len(line) < 300 for line in [*odd, *times.notes.values()])
@@ -676,7 +676,7 @@ def test_a_long_cell_among_times(tmp_path):
 def test_null_characters_of_a_list_are_taken_out(tmp_path, encoding):
     path = tmp_path / "roster.csv"
     path.write_bytes("student,mail\n김\0민지,a\nlee\0,b\n\0\n".encode(encoding))
-    assert lists.read_roster(path) == (["김민지", "lee"], ["roster.csv, null characters were taken out"])
+    assert class_tables.read_roster(path) == (["김민지", "lee"], ["roster.csv, null characters were taken out"])
 
 
 @pytest.mark.parametrize("heading", ["이름", "name", "학번", "성명", "student_id", "Student ID", "NAME", "student"])
@@ -684,7 +684,7 @@ def test_null_characters_of_a_list_are_taken_out(tmp_path, encoding):
 def test_headings_of_a_list_of_one_column(tmp_path, heading, end):
     path = tmp_path / "roster.csv"
     path.write_text(f"{heading}{end}\n김민지{end}\n20260042{end}\n", encoding="utf-8")
-    assert lists.read_roster(path) == (["김민지", "20260042"], [])
+    assert class_tables.read_roster(path) == (["김민지", "20260042"], [])
 
 
 @pytest.mark.parametrize(
@@ -693,7 +693,7 @@ def test_headings_of_a_list_of_one_column(tmp_path, heading, end):
 def test_surnames_first_a_student_a_line(tmp_path, text):
     path = tmp_path / "roster.txt"
     path.write_text(text, encoding="utf-8")
-    assert lists.read_roster(path) == (["Park, Jiho", "Cho, Ara"], [])
+    assert class_tables.read_roster(path) == (["Park, Jiho", "Cho, Ara"], [])
 
 
 @pytest.mark.parametrize(
@@ -703,14 +703,14 @@ def test_a_table_without_the_column_says_what_to_do(tmp_path, text):
     path = tmp_path / "roster.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=r"no column 'student': its first line is .*; name a column there 'student'"):
-        lists.read_roster(path)
+        class_tables.read_roster(path)
 
 
 @pytest.mark.parametrize("rows", [["ada,soon", "ada,2026-12-01 18:00Z"], ["ada,2026-12-01 18:00Z", "Ada,KST"]])
 def test_one_of_two_times_that_is_not_understood(tmp_path, rows):
     path = tmp_path / "times.csv"
     path.write_text("\n".join(["student,timestamp", *rows]), encoding="utf-8")
-    times, _ = lists.read_times(path)
+    times, _ = class_tables.read_times(path)
     assert times.moments == {"ada": datetime(2026, 12, 1, 18)}
     assert times.notes["ada"].startswith("one of several times in times.csv is not understood; the other counts")
 
@@ -719,7 +719,7 @@ def test_one_of_two_times_that_is_not_understood(tmp_path, rows):
 def test_words_for_no_time(tmp_path, word):
     path = tmp_path / "times.csv"
     path.write_text(f"student,timestamp\nada,{word}\n", encoding="utf-8")
-    times, odd = lists.read_times(path)
+    times, odd = class_tables.read_times(path)
     assert (times.moments, times.notes, odd) == ({}, {}, [])
 
 
@@ -733,14 +733,14 @@ def test_times_find_their_students(tmp_path):
     found = students()
     for student in found.values():
         student.file = object() if student.name != "Bob" else None
-    odd = inbox.set_times(list(found.values()), lists.Times(dict.fromkeys(shown, when), {}, shown))
+    odd = inbox.set_times(list(found.values()), class_tables.Times(dict.fromkeys(shown, when), {}, shown))
     assert odd == [
         "times of students who are not found: lee jun, nobody else",
         "no time, so lateness is not known: Lee, Jun, Jun Lee, Ada",
     ]
     assert {name for name, student in found.items() if student.handed_in} == {"Kim, Minji"}
     assert not any(student.notes for student in found.values())
-    assert inbox.set_times(list(students().values()), lists.Times()) == []
+    assert inbox.set_times(list(students().values()), class_tables.Times()) == []
 
 
 def test_a_bad_time_costs_only_itself(tmp_path):
@@ -749,7 +749,7 @@ def test_a_bad_time_costs_only_itself(tmp_path):
         "timestamp,student\n2026-12-01 18:00 KST,ada\n2026-12-01 18:00 +0900,Bob\n-,cho\n2026-12-01 09:30 UTC,bob\n",
         encoding="utf-8",
     )
-    times, odd = lists.read_times(path)
+    times, odd = class_tables.read_times(path)
     assert times.moments == {"bob": datetime(2026, 12, 1, 9, 30)}
     assert "KST" in times.notes["ada"]
     assert "several times" in times.notes["bob"]

@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from course_grade.assignment import Assignment
 from course_grade.defusing import prose
 from course_grade.intake import graft
-from course_grade.places import names_in, resemblance
+from course_grade.released import names_in, resemblance
 from course_grade.submission import parse
 from tests.homework import toy
 
