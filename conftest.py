@@ -25,9 +25,3 @@ class JudgedRun(nb_run.NotebookRun):
 
 
 pytest_items.NotebookRun = JudgedRun
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--lessons", default="", help="numbers of the lessons whose claims are judged, such as 00,01; all by default"
-    )

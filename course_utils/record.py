@@ -1,34 +1,43 @@
 """Claims of a lesson: measured values per seed, the rule they must meet, and a JSON file that keeps both."""
 
 import json
+import math
 import os
 import platform
+import statistics
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from course_utils import runtime
+from course_utils import experiment, runtime
 from course_utils.files import say, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _START = time.perf_counter()
+# What a bound is called in words, and the side of it on which the values must lie.
+_BOUNDS = {
+    "each_at_least": ("at least {:g} in each run", 1),
+    "each_at_most": ("at most {:g} in each run", -1),
+    "mean_at_least": ("at least {:g} on average", 1),
+    "mean_at_most": ("at most {:g} on average", -1),
+}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement with a value per seed and the least that must hold.
+    """A statement with a value per seed and the least that must hold; without a bound, an effect that is not shown.
 
     Attributes:
         name: short key, unique in the lesson, such as ``"early-stopping"``.
-        statement: one sentence that says what the values are.
+        statement: what the values are, such as ``"test accuracy, dropout − plain"``.
         values: value per seed (or other repetition).
-        each_at_least, each_at_most, mean_at_least, mean_at_most: bounds asserted; ``None`` where there is none.
+        each_at_least, each_at_most, mean_at_least, mean_at_most: bounds; ``None`` where there is none.
     """
 
     name: str
@@ -40,35 +49,83 @@ class Claim:
     mean_at_most: float | None = None
 
     @property
+    def bounds(self) -> dict[str, float]:
+        """The bounds that there are, by name."""
+        return {name: getattr(self, name) for name in _BOUNDS if getattr(self, name) is not None}
+
+    @property
     def rule(self) -> str:
         """The bounds in words.
 
-        >>> Claim("gain", "gain in accuracy", {0: 0.1}, each_at_least=0.08).rule
-        'each ≥ 0.08'
+        >>> Claim("gain", "gain in accuracy", {0: 0.1}, mean_at_least=0.08).rule
+        'at least 0.08 on average'
         """
-        bounds = (
-            ("each ≥", self.each_at_least),
-            ("each ≤", self.each_at_most),
-            ("mean ≥", self.mean_at_least),
-            ("mean ≤", self.mean_at_most),
-        )
-        return ", ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
+        return " and ".join(_BOUNDS[name][0].format(bound) for name, bound in self.bounds.items())
+
+    @property
+    def n(self) -> int:
+        """How many values there are."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """Mean of the values."""
+        return statistics.fmean(self.values.values())
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the values; NaN for a single one, or where one is not finite."""
+        known = self.n > 1 and all(map(math.isfinite, self.values.values()))
+        return statistics.stdev(self.values.values()) if known else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the mean, by Student's t; NaN for a single value."""
+        return experiment.interval(self.values.values())[1:]
+
+    @property
+    def margin(self) -> float:
+        """Distance of the mean from the nearest bound, in standard deviations of the values.
+
+        Bounds on each run and on the mean are measured alike. It is negative where the mean lies on the wrong side, and NaN
+        where there is nothing to measure: no bound, one run, or equal values.
+
+        >>> Claim("gain", "gain in points", {0: 1, 1: 2, 2: 3}, mean_at_least=0).margin
+        2.0
+        """
+        if not self.bounds or not self.sd > 0:
+            return math.nan
+        return min(_BOUNDS[name][1] * (self.mean - bound) / self.sd for name, bound in self.bounds.items())
 
     @property
     def holds(self) -> bool:
         """Whether all bounds are met; a value that is not a number meets none."""
-        values = list(self.values.values())
-        mean = sum(values) / len(values)
+        mean, values = self.mean, list(self.values.values())
+        judged = {name: values if name.startswith("each") else [mean] for name in self.bounds}
         return all(
-            ok
-            for bound, ok in (
-                (self.each_at_least, self.each_at_least is not None and all(v >= self.each_at_least for v in values)),
-                (self.each_at_most, self.each_at_most is not None and all(v <= self.each_at_most for v in values)),
-                (self.mean_at_least, self.mean_at_least is not None and mean >= self.mean_at_least),
-                (self.mean_at_most, self.mean_at_most is not None and mean <= self.mean_at_most),
-            )
-            if bound is not None
+            value >= bound if _BOUNDS[name][1] > 0 else value <= bound
+            for name, bound in self.bounds.items()
+            for value in judged[name]
         )
+
+    @property
+    def verdict(self) -> str:
+        """``"holds"``, ``"does not hold"``, or ``"not shown"`` where there is no bound."""
+        if not self.bounds:
+            return "not shown"
+        return "holds" if self.holds else "does not hold"
+
+    @property
+    def found(self) -> str:
+        """What was measured, in words.
+
+        >>> Claim("gain", "gain in accuracy", {0: 0.1, 1: 0.2, 2: 0.3}).found
+        'gain in accuracy: 0.2 on average over 3 runs (95 % interval -0.0484 to 0.448)'
+        """
+        if self.n == 1:
+            return f"{self.statement}: {self.mean:.3g} in one run"
+        low, high = self.interval
+        return f"{self.statement}: {self.mean:.3g} on average over {self.n} runs (95 % interval {low:.3g} to {high:.3g})"
 
 
 @dataclass
@@ -76,43 +133,65 @@ class Claims:
     """The claims of one lesson, in the order in which they are made.
 
     >>> claims = Claims("01")
-    >>> claims.add("gain", "gain in accuracy", {0: 0.10, 1: 0.12}, each_at_least=0.08)
-    gain: 0.11 (0.1 to 0.12 over 2 runs), asked: each ≥ 0.08 → holds
+    >>> claims.add("gain", "gain in points", {0: 5, 1: 6, 2: 7}, mean_at_least=3)
+    gain in points: 6 on average over 3 runs (95 % interval 3.52 to 8.48). The lesson says at least 3 on average: that holds.
     """
 
     lesson: str
     made: list[Claim] = field(default_factory=list)
 
     def add(self, name: str, statement: str, values: "dict[int, float] | pd.Series", **bounds: float) -> None:
-        """Make a claim and say whether it holds. Under the ``ci`` profile it is measured and not judged: runs are too short.
+        """Make a claim and say whether it holds.
+
+        One that does not hold is said, and the notebook goes on: who changes a number gets another result. It stops the lesson
+        where lessons are judged (``COURSE_JUDGE`` is set, as `make lessons` does), but not while claims are recorded: all of
+        them are then, and the test that reads the file fails. Under the ``ci`` profile, whose runs are too short, none is
+        judged.
 
         Args:
             name, statement, values, bounds: see `Claim`; ``values`` may be a series with the seeds as its index.
 
         Raises:
             ValueError: no values, two values for a seed, no bound, or a name that is taken.
-            AssertionError: the claim does not hold (profiles ``cpu`` and ``gpu``).
+            AssertionError: the claim does not hold where lessons are judged.
         """
+        claim = self._made(name, statement, values, bounds)
+        if not claim.rule:
+            raise ValueError(f"claim {name!r} needs a bound, such as mean_at_least=0.")
+        self.made.append(claim)
+        said = f"{claim.found}. The lesson says {claim.rule}"
+        if runtime.profile() == "ci":
+            say(f"{said}; not judged under profile ci, whose runs are too short.")
+        elif claim.holds:
+            say(f"{said}: that holds.")
+        else:
+            low, high = min(claim.values.values()), max(claim.values.values())
+            say(f"{said}: not so here, with {low:.3g} to {high:.3g}. If you changed something above, that may be the reason.")
+            if os.environ.get("COURSE_JUDGE") and not os.environ.get("COURSE_RESULTS"):
+                raise AssertionError(f"claim {name!r} of lesson {self.lesson} does not hold: {claim.values}: {claim.rule}")
+
+    def not_shown(self, name: str, statement: str, values: "dict[int, float] | pd.Series") -> None:
+        """Report an effect that no honest bound can hold: seeds differ too much. It is measured and kept, and never judged.
+
+        Args:
+            name, statement, values: see `Claim`.
+
+        Raises:
+            ValueError: no values, two values for a seed, or a name that is taken.
+        """
+        claim = self._made(name, statement, values, {})
+        self.made.append(claim)
+        say(f"{claim.found}. Not shown: this differs too much from seed to seed for the lesson to claim it.")
+
+    def _made(self, name: str, statement: str, values: "dict[int, float] | pd.Series", bounds: dict) -> Claim:
         measured = {int(seed): float(value) for seed, value in values.items()}
+        if not measured:
+            raise ValueError(f"claim {name!r} needs at least one value.")
         if len(measured) < len(values):
             raise ValueError(f"claim {name!r} has two values for a seed: {list(values.keys())}. Give each seed one value.")
-        asked = {key: None if bound is None else float(bound) for key, bound in bounds.items()}
-        claim = Claim(name, statement, measured, **asked)
-        if not claim.values or not claim.rule:
-            raise ValueError(f"claim {name!r} needs at least one value and one bound.")
         if any(other.name == name for other in self.made):
             raise ValueError(f"claim {name!r} is made twice in lesson {self.lesson}.")
-        self.made.append(claim)
-        numbers = list(claim.values.values())
-        judged = runtime.profile() != "ci"
-        verdict = ("holds" if claim.holds else "DOES NOT HOLD") if judged else "not judged under profile ci"
-        say(
-            f"{name}: {sum(numbers) / len(numbers):.3g} ({min(numbers):.3g} to {max(numbers):.3g} over {len(numbers)} runs), "
-            f"asked: {claim.rule} → {verdict}"
-        )
-        if judged and "COURSE_RESULTS" not in os.environ:
-            # When claims are recorded, all of them are, also the ones that fail; the test that reads the file then fails.
-            assert claim.holds, f"claim {name!r} of lesson {self.lesson} does not hold: {claim.values}, asked: {claim.rule}"
+        return Claim(name, statement, measured, **{key: None if b is None else float(b) for key, b in bounds.items()})
 
     def save(self) -> None:
         """Write the claims to ``$COURSE_RESULTS/<profile>/<lesson>.json``; without that variable, or above rank 0, nothing."""
@@ -123,15 +202,41 @@ class Claims:
         if runtime.rank() > 0:
             return
         path = Path(folder) / runtime.profile() / f"{self.lesson}.json"
-        content = {
-            "lesson": self.lesson,
-            "profile": runtime.profile(),
-            "seconds": round(time.perf_counter() - _START, 1),
-            **machine(),
-            "claims": [asdict(claim) | {"rule": claim.rule, "holds": claim.holds} for claim in self.made],
-        }
-        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        seconds = round(time.perf_counter() - _START, 1)
+        header = {"lesson": self.lesson, "profile": runtime.profile(), "seconds": seconds, **machine()}
+        write(path, header, self.made)
         say(f"{len(self.made)} claims written to {path}.")
+
+
+def write(path: Path, header: dict, claims: list[Claim]) -> None:
+    """Write a record: how it was measured (``header``), and each claim with what follows from its values and bounds."""
+    content = {**header, "claims": [_written(claim) for claim in claims]}
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read(path: Path) -> tuple[dict, list[Claim]]:
+    """Read a record: its header, and its claims."""
+    header = json.loads(path.read_text(encoding="utf-8"))
+    names = {attribute.name for attribute in fields(Claim)}
+    claims = []
+    for saved in header.pop("claims"):
+        given = {name: value for name, value in saved.items() if name in names}
+        values = {int(seed): math.nan if value is None else value for seed, value in saved["values"].items()}
+        claims.append(Claim(**{**given, "values": values}))
+    return header, claims
+
+
+def _written(claim: Claim) -> dict:
+    """A claim as its record holds it; what is not a number is null, which JSON has, and NaN is not."""
+
+    def finite(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    derived: dict[str, Any] = {"mean": finite(claim.mean), "sd": finite(claim.sd)}
+    derived |= {"interval": [finite(end) for end in claim.interval], "n": claim.n, "margin": finite(claim.margin)}
+    derived |= {"rule": claim.rule, "verdict": claim.verdict}
+    values = {seed: finite(value) for seed, value in claim.values.items()}
+    return asdict(claim) | {"values": values} | derived
 
 
 def machine() -> dict:

@@ -135,7 +135,8 @@ async def run_all(lessons: list[Lesson], *, profile: str, jobs: int, out: Path, 
     runnable = [lesson for lesson in lessons if lesson.notebook]
     jobs = max(1, min(jobs, len(runnable)))
     threads = str(max(1, joblib.cpu_count() // jobs))
-    environment = {"OMP_NUM_THREADS": threads} | os.environ | {"COURSE_PROFILE": profile}
+    # A claim that does not hold is said to a student; here it is an error of the lesson.
+    environment = {"OMP_NUM_THREADS": threads} | os.environ | {"COURSE_PROFILE": profile, "COURSE_JUDGE": "1"}
     if data := environment.get("COURSE_DATA"):  # seen from here, not from the folders of the notebooks
         environment["COURSE_DATA"] = str(Path(data).expanduser().absolute())
     os.chdir(TEMPLATES)  # a notebook may delete the folder that this began in

@@ -5,9 +5,9 @@ Usage: python tools/readme.py [--check]
 
 import json
 import re
-import statistics
 
 import course
+from course_utils import record
 
 README = course.ROOT / "README.md"
 BAR = r"\|"  # a bar inside a cell of a table
@@ -23,25 +23,21 @@ def lesson_table() -> str:
     return "\n".join(rows)
 
 
-def records() -> list[dict]:
-    paths = sorted((course.ROOT / "results" / "cpu").glob("*.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-
-
 def claims_table() -> str:
-    rows = ["| lesson | claim | mean ± standard deviation | range | runs | asked | |", "|---|---|---|---|---|---|---|"]
-    for record in records():
-        for claim in record["claims"]:
-            values = list(claim["values"].values())
-            spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-            row = [record["lesson"], claim["statement"], f"{statistics.mean(values):.3g}{spread}"]
-            row += [f"{min(values):.3g} to {max(values):.3g}", str(len(values)), claim["rule"], "✓" if claim["holds"] else "✗"]
+    marks = {"holds": "✓", "does not hold": "✗", "not shown": ""}
+    rows = ["| lesson | claim | mean ± standard deviation | 95 % interval | n | asked | |", "|---|---|---|---|---|---|---|"]
+    notes = []
+    for path in sorted((course.ROOT / "results" / "cpu").glob("*.json")):
+        header, claims = record.read(path)
+        for claim in claims:
+            low, high = claim.interval
+            row = [header["lesson"], claim.statement, f"{claim.mean:.3g} ± {claim.sd:.2g}", f"{low:.3g} to {high:.3g}"]
+            row += [str(claim.n), claim.rule or claim.verdict, marks[claim.verdict]]
             rows.append(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |")
-    for record in records():
-        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-        where = f"{record['seconds']:.0f} s on {record['threads']} thread(s) of {record['processor']}"
-        rows += ["", f"Lesson {record['lesson']}: {where}; {versions}."]
-    return "\n".join(rows)
+        versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
+        where = f"{header['seconds']:.0f} s on {header['threads']} thread(s) of {header['processor']}"
+        notes += ["", f"Lesson {header['lesson']}: {where}; {versions}."]
+    return "\n".join([*rows, *notes])
 
 
 def speed_table() -> str:

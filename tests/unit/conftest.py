@@ -13,5 +13,5 @@ torch.set_num_threads(1)
 def course_environment(monkeypatch):
     """Settings of the caller's shell must not decide what a test finds."""
     monkeypatch.setenv("COURSE_PROFILE", "ci")
-    for name in ("COURSE_SEEDS", "COURSE_RESULTS", "COURSE_DATA"):
+    for name in ("COURSE_SEEDS", "COURSE_RESULTS", "COURSE_DATA", "COURSE_JUDGE"):
         monkeypatch.delenv(name, raising=False)

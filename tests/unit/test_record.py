@@ -1,11 +1,14 @@
 import json
+import math
 from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
+from course_utils import record
 from course_utils.record import Claim, Claims, machine
 
 NAN = float("nan")
@@ -40,33 +43,111 @@ def test_a_claim_holds_when_all_its_bounds_are_met(values, bounds, holds):
 
 def test_the_rule_names_every_bound():
     claim = Claim("gain", "gain", {0: 1}, each_at_least=0, each_at_most=2, mean_at_least=0.5, mean_at_most=1.5)
-    assert claim.rule == "each ≥ 0, each ≤ 2, mean ≥ 0.5, mean ≤ 1.5"
+    words = "at least 0 in each run and at most 2 in each run and at least 0.5 on average and at most 1.5 on average"
+    assert claim.rule == words
+
+
+def test_mean_spread_and_interval_are_those_of_scipy():
+    values = [0.1, 0.25, 0.4, 0.2]
+    claim = Claim("gain", "gain", dict(enumerate(values)), mean_at_least=0)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (claim.mean, claim.sd, claim.n) == pytest.approx((np.mean(values), np.std(values, ddof=1), 4))
+    assert claim.interval == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "margin"),
+    [
+        ({"mean_at_least": 1}, 1),
+        ({"each_at_least": 1}, 1),  # though a run lies right on it: the mean is measured
+        ({"mean_at_least": 4}, -2),
+        ({"each_at_most": 5}, 3),
+        ({"mean_at_most": 1.5}, -0.5),
+        ({"mean_at_least": -8, "mean_at_most": 6}, 4),
+        ({"mean_at_least": -2, "each_at_most": 6}, 4),
+    ],
+)
+def test_the_margin_is_the_distance_to_the_nearest_bound_in_standard_deviations(bounds, margin):
+    assert Claim("gain", "gain", {0: 1, 1: 2, 2: 3}, **bounds).margin == pytest.approx(margin)
+
+
+@pytest.mark.parametrize(
+    ("values", "bounds"),
+    [([1, 2], {}), ([1], {"each_at_least": 0}), ([1, 1], {"each_at_least": 0}), ([1, NAN], {"mean_at_least": 0})],
+)
+def test_without_bound_or_spread_there_is_no_margin(values, bounds):
+    assert math.isnan(Claim("gain", "gain", dict(enumerate(values)), **bounds).margin)
 
 
 @pytest.mark.usefixtures("cpu_profile")
-def test_a_claim_that_does_not_hold_stops_the_lesson(capsys):
+def test_a_student_reads_what_was_found_what_the_lesson_says_and_whether_it_holds(capsys):
     claims = Claims("01")
-    claims.add("gain", "gain in accuracy", {0: 0.1, 1: 0.2}, each_at_least=0.1)
-    with pytest.raises(AssertionError, match=r"'loss' of lesson 01 does not hold: .0: 3.0.*each ≤ 2"):
-        claims.add("loss", "loss", {0: 3}, each_at_most=2)
+    claims.add("gain", "gain", {0: 5, 1: 6, 2: 7}, mean_at_least=3)
+    claims.add("loss", "loss", {0: 3}, each_at_most=4)
     assert capsys.readouterr().out.splitlines() == [
-        "gain: 0.15 (0.1 to 0.2 over 2 runs), asked: each ≥ 0.1 → holds",
-        "loss: 3 (3 to 3 over 1 runs), asked: each ≤ 2 → DOES NOT HOLD",
+        "gain: 6 on average over 3 runs (95 % interval 3.52 to 8.48). The lesson says at least 3 on average: that holds.",
+        "loss: 3 in one run. The lesson says at most 4 in each run: that holds.",
     ]
 
 
-def test_under_the_ci_profile_nothing_is_judged(capsys):
+@pytest.mark.usefixtures("cpu_profile")
+def test_a_student_whose_result_differs_is_told_and_goes_on(capsys):
+    claims = Claims("01")
+    claims.add("gain", "gain in points", {0: 5, 1: 6, 2: 7}, each_at_least=6)
+    said = capsys.readouterr().out
+    assert said == (
+        "gain in points: 6 on average over 3 runs (95 % interval 3.52 to 8.48). The lesson says at least 6 in each run: "
+        "not so here, with 5 to 7. If you changed something above, that may be the reason.\n"
+    )
+    assert [claim.verdict for claim in claims.made] == ["does not hold"]
+
+
+@pytest.mark.usefixtures("cpu_profile")
+def test_where_lessons_are_judged_a_claim_that_does_not_hold_stops_the_lesson(monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_JUDGE", "1")
+    claims = Claims("01")
+    claims.add("gain", "gain in accuracy", {0: 0.1, 1: 0.2}, each_at_least=0.1)
+    with pytest.raises(AssertionError, match=r"'loss' of lesson 01 does not hold: .0: 3.0.: at most 2 in each run"):
+        claims.add("loss", "loss", {0: 3}, each_at_most=2)
+    assert "not so here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("judge", ["", "1"])
+def test_under_the_ci_profile_nothing_is_judged(monkeypatch, capsys, judge):
+    monkeypatch.setenv("COURSE_JUDGE", judge)
     Claims("01").add("gain", "gain", {0: 0.0}, each_at_least=0.1)
-    assert capsys.readouterr().out.endswith("not judged under profile ci\n")
+    assert capsys.readouterr().out == (
+        "gain: 0 in one run. The lesson says at least 0.1 in each run; not judged under profile ci, whose runs are too short.\n"
+    )
+
+
+@pytest.mark.usefixtures("cpu_profile")
+def test_an_effect_without_an_honest_bound_is_measured_and_never_judged(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("COURSE_JUDGE", "1")
+    claims = Claims("01")
+    claims.not_shown("gain", "gain in points", {0: -1, 1: 1})
+    assert capsys.readouterr().out == (
+        "gain in points: 0 on average over 2 runs (95 % interval -12.7 to 12.7). "
+        "Not shown: this differs too much from seed to seed for the lesson to claim it.\n"
+    )
+    monkeypatch.setenv("COURSE_RESULTS", str(tmp_path))
+    claims.save()
+    (saved,) = json.loads((tmp_path / "cpu" / "01.json").read_text(encoding="utf-8"))["claims"]
+    assert (saved["verdict"], saved["rule"], saved["margin"], saved["n"]) == ("not shown", "", None, 2)
+    assert saved["interval"] == pytest.approx([-12.706, 12.706], abs=1e-3)
+    with pytest.raises(ValueError, match="'gain' is made twice"):
+        claims.not_shown("gain", "gain", {0: 1})
+    with pytest.raises(ValueError, match="'loss' needs at least one value"):
+        claims.not_shown("loss", "loss", {})
 
 
 @pytest.mark.parametrize("profile", ["ci", "cpu"])
 def test_claims_without_values_bounds_or_a_name_of_their_own_are_refused(monkeypatch, profile):
     monkeypatch.setenv("COURSE_PROFILE", profile)
     claims = Claims("01")
-    with pytest.raises(ValueError, match="at least one value and one bound"):
+    with pytest.raises(ValueError, match="'gain' needs at least one value"):
         claims.add("gain", "gain", {}, each_at_least=0)
-    with pytest.raises(ValueError, match="at least one value and one bound"):
+    with pytest.raises(ValueError, match="'gain' needs a bound"):
         claims.add("gain", "gain", {0: 1})
     with pytest.raises(ValueError, match=r"'gain' has two values for a seed: \[3, 3, 4\]"):
         claims.add("gain", "gain", pd.Series([1.0, 2.0, 3.0], index=[3, 3, 4]), each_at_least=0)
@@ -81,6 +162,7 @@ def test_claims_without_values_bounds_or_a_name_of_their_own_are_refused(monkeyp
 @pytest.mark.usefixtures("cpu_profile")
 def test_the_file_holds_all_claims_also_the_one_that_fails(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("COURSE_RESULTS", str(tmp_path))
+    monkeypatch.setenv("COURSE_JUDGE", "1")
     claims = Claims("01")
     claims.add("gain", "gain in accuracy", {3: 0.25, 4: 0.5}, each_at_least=0.1)
     claims.add("loss", "loss", {3: 3}, mean_at_most=2)
@@ -93,8 +175,23 @@ def test_the_file_holds_all_claims_also_the_one_that_fails(monkeypatch, tmp_path
     assert content["seconds"] > 0
     gain, loss = content["claims"]
     assert gain["values"] == {"3": 0.25, "4": 0.5}
-    assert (gain["holds"], gain["rule"], gain["each_at_least"], gain["each_at_most"]) == (True, "each ≥ 0.1", 0.1, None)
-    assert (loss["holds"], loss["rule"]) == (False, "mean ≤ 2")
+    assert (gain["verdict"], gain["rule"]) == ("holds", "at least 0.1 in each run")
+    assert (gain["each_at_least"], gain["each_at_most"], gain["mean"], gain["n"]) == (0.1, None, 0.375, 2)
+    assert (gain["sd"], gain["margin"]) == pytest.approx((0.17678, 0.275 / 0.17678), rel=1e-4)
+    assert (loss["verdict"], loss["rule"]) == ("does not hold", "at most 2 on average")
+    assert (loss["sd"], loss["margin"], loss["interval"]) == (None, None, [None, None])
+    header, read = record.read(path)
+    assert header == {key: value for key, value in content.items() if key != "claims"}
+    assert read == claims.made
+
+
+def test_a_value_that_is_not_a_number_is_kept_as_null(tmp_path):
+    record.write(tmp_path / "01.json", {"lesson": "01"}, [Claim("loss", "loss", {0: 1.0, 1: NAN}, each_at_most=2)])
+    text = (tmp_path / "01.json").read_text(encoding="utf-8")
+    assert "NaN" not in text
+    _, (claim,) = record.read(tmp_path / "01.json")
+    assert math.isnan(claim.values[1])
+    assert claim.verdict == json.loads(text)["claims"][0]["verdict"] == "does not hold"
 
 
 def test_a_new_file_replaces_the_old_one_and_leaves_nothing_else(monkeypatch, tmp_path):
@@ -117,7 +214,7 @@ def test_values_and_bounds_of_any_kind_are_saved_as_numbers(monkeypatch, tmp_pat
     claims.save()
     (saved,) = json.loads((tmp_path / "ci" / "01.json").read_text(encoding="utf-8"))["claims"]
     assert saved["values"] == {"3": 1.0}
-    assert (saved["each_at_least"], saved["mean_at_most"], saved["each_at_most"], saved["holds"]) == (0.0, 2.0, None, True)
+    assert (saved["each_at_least"], saved["mean_at_most"], saved["each_at_most"], saved["verdict"]) == (0.0, 2.0, None, "holds")
 
 
 def test_without_the_variable_nothing_is_written(monkeypatch, tmp_path, capsys):
