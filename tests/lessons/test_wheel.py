@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from nbformat.v4 import new_code_cell
@@ -27,7 +28,11 @@ import course_utils
 from course_grade import sandbox
 print(course_utils.__file__)
 print(sandbox.__file__)
-print(sandbox.manager(Path(sys.argv[1])).kernel_spec.argv[2])
+spec = sandbox.manager(Path(sys.argv[1])).kernel_spec
+print(spec.argv[2].format(resource_dir=spec.resource_dir))
+for shown in sandbox.files():
+    if "=>" in shown:
+        print(shown.partition("=>")[0])
 """.strip()
 
 
@@ -97,7 +102,9 @@ def test_the_grader_works_from_the_two_wheels_alone(wheel, grader, tmp_path, mon
     assert run(site / "bin" / "course-grade", "--help", PYTHONPATH=str(site)).startswith("usage: course-grade")
     places = python("-c", KERNEL, empty, PYTHONPATH=str(site)).splitlines()
     names = ("course_utils/__init__.py", "course_grade/sandbox.py", "course_grade/kernels/sandbox/launch.py")
-    assert places == [str(site / name) for name in names]
+    shown = ("course_grade/probe.py", "course_grade/values.py")  # all that a kernel sees of the grader
+    assert places == [str(site / name) for name in (*names, *shown)]
+    assert all(Path(place).is_file() for place in places)
 
 
 def test_lesson_00_runs_in_an_empty_folder_with_nothing_but_the_wheel(wheel, tmp_path):
