@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 from nbmake import nb_result, nb_run, pytest_items
 
 from tests.lessons.running import complaints
