@@ -217,10 +217,10 @@ def _exporter() -> HTMLExporter:
 
 
 def _for_page(notebook: NotebookNode) -> NotebookNode:
-    """Give figures their alternative text from the cell below."""
+    """Give figures that have no alternative text in their metadata that of the cell below."""
     for cell, after in pairwise(notebook.cells):
         if cell.cell_type == "code" and after.source.startswith(FIGURE):
-            cell.metadata["figure"] = " ".join(after.source.removeprefix(FIGURE).split())
+            cell.metadata.setdefault("alt", " ".join(after.source.removeprefix(FIGURE).split()))
     return notebook
 
 

@@ -19,7 +19,7 @@ Found = Iterator[tuple[NotebookNode | None, str]]
 FIGURE = "> **Figure:** "
 FURTHER_TAGS = {"solution", "claim"}
 # Functions of plots that give a table or a setting, not a picture.
-NOT_DRAWN = ("style", "mean_and_std")
+NOT_DRAWN = ("style", "mean_and_std", "slider")
 DRAWS = re.compile(rf"\bplt\.(subplots|figure|gca|plot|imshow)\(|\bplots\.(?!({'|'.join(NOT_DRAWN)})\b)\w+\(|\.imshow\(")
 DRAWS_BY_HAND = re.compile(r"\bplt\.(?!show\()\w+\(")
 KOREAN = re.compile(r"\(([^()]*[가-힣][^()]*)\)")
@@ -129,8 +129,9 @@ def figure(notebook: NotebookNode) -> Found:
     for cell, below in with_next(notebook):
         if is_figure_text(below) and cell.cell_type != "code":
             yield below, f"put the {FIGURE.strip()} cell below the code that draws"
-        if cell.cell_type == "code" and DRAWS.search(cell.source) and not is_figure_text(below):
-            yield cell, f"describe the figure: begin the cell below with {FIGURE.strip()}"
+        described = is_figure_text(below) or "alt" in cell.metadata
+        if cell.cell_type == "code" and DRAWS.search(cell.source) and not described:
+            yield cell, "describe the figure for those who cannot see it, in the cell's metadata `alt`"
         if is_figure_text(cell) and len(cell.source.removeprefix(FIGURE)) < 60:
             yield cell, "describe the figure in 60 characters at least, for those who cannot see it"
 

@@ -41,10 +41,10 @@ def complaints(notebook: NotebookNode) -> list[str]:
             found.append(f"{cell.id}: warns: {words[:200]}")
         if cell.execution_count is None:
             found.append(f"{cell.id}: was not executed")
-        described = after is not None and after.source.startswith(FIGURE)
+        described = "alt" in cell.metadata or (after is not None and after.source.startswith(FIGURE))
         pictures = sum("image/png" in output.get("data", {}) for output in cell.outputs)
         if pictures != described:
-            found.append(f"{cell.id}: {pictures} pictures, and {'a' if described else 'no'} description below")
+            found.append(f"{cell.id}: {pictures} pictures, and {'a' if described else 'no'} description")
         if "solution" in cell.metadata.tags and ("✓" not in words or "✗" in words):
             found.append(f"{cell.id}: the solution is not accepted: {words[:200]}")
         elif "exercise" in cell.metadata.tags and "solution" not in cell.metadata.tags and words.strip() != NOT_YET:

@@ -13,6 +13,7 @@ import lint_figures
 import lint_lessons
 from lint_anatomy import FIGURE, KOREAN, code, is_figure_text, markdown
 
+DESCRIPTION = "Two curves: the training loss falls to 0.1, the validation loss rises after epoch 5."
 LESSONS = course.lessons()
 HOMEWORK = LESSONS[-1]
 
@@ -176,7 +177,6 @@ def broken_rules(notebook, rule):
     return set(lint_lessons.findings("lesson", notebook, [rule]))
 
 
-DESCRIPTION = "Two curves: the training loss falls to 0.1, the validation loss rises after epoch 5."
 FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}
 
 
@@ -270,6 +270,14 @@ CELLS = {  # of rules about single cells: what breaks them, and what does not
     "image-alt": (
         [prose("![](a.png)"), prose('<img src="a.png">'), prose('<img src="a.png" alt="">')],
         [prose("![a curve](a.png)"), prose('<img alt="a curve" src="a.png">')],
+    ),
+    "figure": (
+        ["plots.curves(x)", prose(f"{FIGURE}{DESCRIPTION}"[:30])],
+        [
+            program("plots.curves(x)", alt=DESCRIPTION),
+            [program("plots.curves(x)"), prose(FIGURE + DESCRIPTION)],
+            "plots.slider(frames)",
+        ],
     ),
     "details": (
         [

@@ -20,10 +20,17 @@ def executed(*outputs, tags=("proof",)):
     return new_code_cell("1", id="cell", outputs=list(outputs), execution_count=1, metadata={"tags": list(tags)})
 
 
+def described(*outputs):
+    cell = executed(*outputs)
+    cell.metadata.alt = "A curve."
+    return cell
+
+
 GOOD = {
     "words": [executed(said("all is well"))],
     "no words": [executed()],
     "a picture": [executed(PICTURE), DESCRIPTION],
+    "a picture with alternative text": [described(PICTURE), new_markdown_cell("It rises.")],
     "an untouched stub": [executed(said(NOT_YET), tags=["exercise"])],
     "an untouched stub with a picture to read": [executed(PICTURE, said(NOT_YET), tags=["exercise"]), DESCRIPTION],
     "a solution": [executed(said("✓ right."), tags=["exercise", "solution"])],
@@ -35,6 +42,7 @@ BAD = {
     "an error": [executed(new_output("error", ename="ValueError", evalue="no", traceback=["ValueError: no"]))],
     "not executed": [new_code_cell("1", id="cell", metadata={"tags": ["proof"]})],
     "a description without picture": [executed(said("hm")), DESCRIPTION],
+    "an alternative text without picture": [described(said("hm"))],
     "a picture without description": [executed(PICTURE), new_markdown_cell("A curve.")],
     "a picture at the end": [executed(PICTURE)],
     "two pictures": [executed(PICTURE, PICTURE), DESCRIPTION],

@@ -25,10 +25,13 @@ display(Image(data=base64.b64decode(pixel), format="png"))
 print("profile", os.environ["COURSE_PROFILE"], "in", Path.cwd().name)
 """.strip()
 ALT = 'a curve, "rising" where x < 3 & y > 2'
+SECOND = "the same, a description that no cell shows"
 HIDDEN = {"jupyter": {"source_hidden": True}, "cellView": "form", "tags": ["exercise", "solution"]}
 GOOD = [
     new_code_cell(PICTURE, id="picture"),
     new_markdown_cell(f"> **Figure:** {ALT}", id="figure"),
+    new_code_cell(PICTURE, id="second", metadata={"alt": SECOND}),
+    new_markdown_cell("It rises.", id="caption"),
     new_code_cell("print('an answer: ' + str(6 * 7))", id="answer", metadata=HIDDEN),
     new_markdown_cell("Go on to [the next](02_bad.ipynb).", id="next"),
 ]
@@ -158,7 +161,7 @@ def test_a_page_has_outputs_alternative_texts_folded_solutions_and_links_to_page
     assert sorted(file.name for file in (folder / "site").iterdir()) == ["01_good.html", "index.html"]
     text = page(folder, "01_good")
     assert "profile ci in book" in text
-    assert alternatives(text) == [ALT]
+    assert alternatives(text) == [ALT, SECOND]
     (folded,) = re.findall(r'<details class="folded">.*?</details>', text, re.DOTALL)
     assert "answer" in folded
     assert "an answer: 42" not in folded
