@@ -18,7 +18,7 @@ from course_utils.files import write_text  # noqa: E402
 
 PATH = ROOT / "constraints.txt"
 HEAD = "# Exact versions that CI runs, written by `make constraints`. Names and versions only.\n"
-OURS = "course-utils"
+OURS = ("course-utils", "course-grade")
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = Path(folder) / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-        subprocess.run([python, "-m", "pip", "install", "-e", f"{ROOT}[dev,homework]", *pair], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-e", f"{ROOT}[dev]", "-e", ROOT / "homework", *pair], check=True)
         freeze = subprocess.run([python, "-m", "pip", "freeze"], check=True, stdout=subprocess.PIPE)
     frozen = freeze.stdout.decode("utf-8", errors="replace")
     lines = sorted({pinned for line in frozen.splitlines() if (pinned := pin(line))}, key=str.lower)
@@ -35,9 +35,9 @@ def main() -> None:
 
 
 def pin(line: str) -> str:
-    """``name==version`` of a line of ``pip freeze``, or nothing for this package itself and for comments."""
+    """``name==version`` of a line of ``pip freeze``, or nothing for our own two and for comments."""
     found = re.match(r"([\w.-]+)==([^+\s]+)", line)
-    return f"{found[1]}=={found[2]}" if found and found[1].lower().replace("_", "-") != OURS else ""
+    return f"{found[1]}=={found[2]}" if found and found[1].lower().replace("_", "-") not in OURS else ""
 
 
 if __name__ == "__main__":
