@@ -38,7 +38,7 @@ site: lessons  ## the same
 test: $(READY) lint  ## everything CI runs
 	COURSE_PROFILE=ci OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --nbmake tests notebooks
 
-lint: $(if $(PRE_COMMIT),,$(READY))  ## formatting, spelling, types, notebooks without outputs, leaks
+lint: $(if $(PRE_COMMIT),,$(READY))  ## formatting, spelling, types, how lessons read, notebooks without outputs, leaks
 	$(if $(PRE_COMMIT),$(call quoted,$(PRE_COMMIT)),$(BIN)/pre-commit) run --all-files
 
 coverage: $(READY)  ## which lines the tests of the package and of grading reach (shown, no gate)
