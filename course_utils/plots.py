@@ -208,9 +208,9 @@ def mean_and_spread(
     ax = ax or plt.gca()
     frame, name = _by_seed(results, measure)
     rows = np.arange(len(frame.columns))
-    for row, column in zip(rows, frame, strict=True):
+    for row, (_, values) in zip(rows, frame.items(), strict=True):
         label = "one seed" if row == 0 else None
-        ax.plot(frame[column], np.full(len(frame), row + 0.2), "o", color="0.5", alpha=0.7, markersize=5, label=label)
+        ax.plot(values, np.full(len(frame), row + 0.2), "o", color="0.5", alpha=0.7, markersize=5, label=label)
     spread = frame.std(skipna=False) if len(frame) > 1 else None  # one seed has none
     label = "mean" if spread is None else "mean ± std"
     ax.errorbar(frame.mean(skipna=False), rows, xerr=spread, fmt="D", color="C0", capsize=4, markersize=7, label=label)
@@ -235,8 +235,8 @@ def _by_seed(results: Results | pd.DataFrame, measure: str | None) -> tuple[pd.D
 
 
 def _names(frame: pd.DataFrame) -> list[str]:
-    lost = frame.isna().sum()
-    return [f"{name} ({lost[name]} not finite)" if lost[name] else str(name) for name in frame.columns]
+    lost = zip(frame.columns, frame.isna().sum(), strict=True)  # by place: two columns may have one name
+    return [f"{name} ({count} not finite)" if count else str(name) for name, count in lost]
 
 
 def _ticks(axis: Axis, **wishes: Any) -> None:

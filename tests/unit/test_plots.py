@@ -149,6 +149,16 @@ def test_a_condition_with_a_value_that_is_not_finite_has_no_mean_and_says_so(val
     other.figure.canvas.draw()
 
 
+def test_two_columns_may_have_one_name(ax):
+    frame = pd.DataFrame([[0.5, 0.6], [0.7, 0.9]], columns=["epoch 1", "epoch 1"])
+    plots.paired(frame, ax=ax)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["epoch 1", "epoch 1"]
+    _, other = plt.subplots()
+    plots.mean_and_spread(frame, ax=other)
+    seen = [line.get_xdata().tolist() for line in other.lines if line.get_marker() == "o"]
+    assert seen == [[0.5, 0.7], [0.6, 0.9]]
+
+
 def test_learning_curves_of_all_seeds(scores, ax):
     plots.learning_curves(scores, "accuracy", ax=ax)
     dashed = [line for line in drawn(ax) if line.get_linestyle() == "--"]
