@@ -28,7 +28,7 @@ Inputs, from what an instructor has to students with one file each:
 - ``names``: one normal form of students' names.
 - ``times``: a time, in whatever form it was written.
 - ``class_tables``: the class list and the times of handing in, as an instructor has them.
-- ``handed_in``: one file that was handed in, and what its name says.
+- ``handed_in_file``: one file that was handed in, and what its name says.
 - ``zips``: one zip, read where it is.
 - ``inbox_files``: all files of the inbox, those in folders and zips included.
 - ``owners``: whose a file is.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from course_grade import names, submission, zips
 from course_grade.errors import IntakeError
-from course_grade.handed_in import DEEP, EMPTY, LITTER, TOO_MANY, File, is_zip
+from course_grade.handed_in_file import DEEP, EMPTY, LITTER, TOO_MANY, File, is_zip
 
 FILES_LIMIT = 20_000  # files of the inbox, those in zips included
 DEPTH_LIMIT = 6  # folders and zips in each other

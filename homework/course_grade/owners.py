@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from course_grade import names
-from course_grade.handed_in import EMPTY, MOODLE, File, is_zip
+from course_grade.handed_in_file import EMPTY, MOODLE, File, is_zip
 
 LOOKED_AT = 80  # notebooks of a folder that are looked into
 CLASS = 5  # students whose homework a folder or a zip holds, for which it is taken for a class and not for one student

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from course_grade import names
 from course_grade.errors import IntakeError
-from course_grade.handed_in import MOODLE, File, is_zip
+from course_grade.handed_in_file import MOODLE, File, is_zip
 
 COPIES_LIMIT = 20  # notebooks of one student that are looked into
 NOTHING = "nothing was handed in"

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from course_grade import names
 from course_grade.errors import IntakeError
-from course_grade.handed_in import NOTEBOOK
+from course_grade.handed_in_file import NOTEBOOK
 from course_grade.submission import FILE_LIMIT, checked
 
 DIRECTORY_LIMIT = 4 << 20  # bytes of a zip's table of contents, which is read as a whole
