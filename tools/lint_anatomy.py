@@ -270,20 +270,24 @@ def answers(notebook: NotebookNode) -> Found:
             yield cell, "let the cell be for an answer, or locked"
 
 
+def _makes_claims(cell: NotebookNode) -> bool:
+    return "claims.add(" in cell.source or "claims.not_shown(" in cell.source
+
+
 def claims(notebook: NotebookNode) -> Found:
     cells = code(notebook)
-    made = [place for place, cell in enumerate(cells) if "claims.add(" in cell.source]
+    made = [place for place, cell in enumerate(cells) if _makes_claims(cell)]
     saved = [place for place, cell in enumerate(cells) if "claims.save(" in cell.source]
     if made and (len(saved) != 1 or saved[0] < made[-1]):
         yield None, "save the claims once, after the last is made"
     for cell in cells:
-        if ("claims.add(" in cell.source) != ("claim" in cell.metadata.get("tags", ())):
+        if _makes_claims(cell) != ("claim" in cell.metadata.get("tags", ())):
             yield cell, "tag the cells that make claims, and no others, with 'claim'"
 
 
 def claims_folded(notebook: NotebookNode) -> Found:
     for cell in code(notebook):
-        if "claims.add(" in cell.source and not is_folded(cell):
+        if _makes_claims(cell) and not is_folded(cell):
             yield cell, "fold the claims; what they judge is shown on the main road, as a table or a printed line"
 
 

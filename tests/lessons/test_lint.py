@@ -296,7 +296,7 @@ CELLS = {  # of rules about single cells: what breaks them, and what does not
         [program("budget = runtime.budget(ci={})", "budget"), program("x = 1", "budget")],
     ),
     "claims-folded": (
-        [program("claims.add('a', 'b', c)", tags=["claim"])],
+        [program("claims.add('a', 'b', c)", tags=["claim"]), program("claims.not_shown('a', 'b', c)", tags=["claim"])],
         [program("# @title Claims\nclaims.add('a', 'b', c)", tags=["claim"], **FOLDED), "x = 1"],
     ),
 }
