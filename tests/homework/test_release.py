@@ -56,7 +56,6 @@ def elsewhere(tmp_path):
 
 def test_a_changed_source_is_noticed_and_released_again(elsewhere):
     source, target = (elsewhere / path.relative_to(ROOT) for path in (SOURCE, RELEASE))
-    assert run("--check", "--root", elsewhere).returncode == 0
     changed = source.read_text(encoding="utf-8").replace("so that a result can be repeated", "for a reason")
     source.write_text(changed, encoding="utf-8")
     done = run("--check", "--root", elsewhere)
