@@ -52,7 +52,7 @@ def read_config(path: Path) -> Config:
         UsageError: the file is missing or raises.
     """
     if not path.is_file():
-        raise UsageError(f"{path} is missing: run in a clone of the course, or give --course.")
+        raise UsageError(f"{path} is missing: give --course, the folder that holds it (homework/ in a clone of the course).")
     try:
         return PyFileConfigLoader(path.name, path=str(path.parent)).load_config()
     except Exception as error:
