@@ -10,6 +10,8 @@ import pytest
 from nbformat.v4 import new_code_cell
 
 import course
+from tests.homework import toy
+from tests.homework.conftest import bubblewrap, make_course  # noqa: F401 - a fixture
 from tests.lessons.running import complaints, execute, text
 
 ROOT = course.ROOT
@@ -46,6 +48,14 @@ def wheel(tmp_path_factory):
 def grader(tmp_path_factory):
     """The instructors' wheel."""
     return built(ROOT / "homework", tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def both(wheel, grader, tmp_path_factory):
+    """A folder with both wheels, as an instructor without a clone has them."""
+    site = tmp_path_factory.mktemp("site")
+    python("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel, grader)
+    return site
 
 
 def built(project, folder):
@@ -94,17 +104,21 @@ def test_the_graders_wheel_holds_its_package_and_no_homework(grader):
     assert members_of(grader) == expected
 
 
-def test_the_grader_works_from_the_two_wheels_alone(wheel, grader, tmp_path, monkeypatch):
-    site, empty = tmp_path / "site", tmp_path / "empty"
-    empty.mkdir()
-    python("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel, grader)
-    monkeypatch.chdir(empty)
-    assert run(site / "bin" / "course-grade", "--help", PYTHONPATH=str(site)).startswith("usage: course-grade")
-    places = python("-c", KERNEL, empty, PYTHONPATH=str(site)).splitlines()
+def test_the_grader_finds_all_it_needs_in_the_two_wheels(both, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(both / "bin" / "course-grade", "--help", PYTHONPATH=str(both)).startswith("usage: course-grade")
+    places = python("-c", KERNEL, tmp_path, PYTHONPATH=str(both)).splitlines()
     names = ("course_utils/__init__.py", "course_grade/sandbox.py", "course_grade/kernels/sandbox/launch.py")
     shown = ("course_grade/probe.py", "course_grade/values.py")  # all that a kernel sees of the grader
-    assert places == [str(site / name) for name in (*names, *shown)]
+    assert places == [str(both / name) for name in (*names, *shown)]
     assert all(Path(place).is_file() for place in places)
+
+
+def test_a_class_is_graded_by_the_two_wheels_alone(both, tmp_path, monkeypatch, bubblewrap):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    pair = make_course(tmp_path / "class", ada=toy.RIGHT, bob=toy.HALF)
+    pair.grade(PYTHONPATH=str(both))
+    assert pair.table["total"].to_dict() == {"ada": "6", "bob": "4"}
 
 
 def test_lesson_00_runs_in_an_empty_folder_with_nothing_but_the_wheel(wheel, tmp_path):
