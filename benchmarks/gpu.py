@@ -232,7 +232,7 @@ class Job:
         if not arms:
             return 0.0
         if self.epoch_seconds is None:
-            self.epoch_seconds = self._probe()
+            self.epoch_seconds = self.probe()
         return self.epoch_seconds * sum(self.recipe.epochs - self._epochs_done(arm, seed) for arm in arms)
 
     def run(self, seed: int) -> None:
@@ -290,7 +290,7 @@ class Job:
         logits, labels = train.predict(model, data.TensorLoader(*split, 1000, batch_transform=self.normalize))
         return logits, labels, (logits.argmax(1) == labels).double().mean().item()
 
-    def _probe(self) -> float:
+    def probe(self) -> float:
         """Seconds of an epoch and its checkpoint, from the second of two epochs of at most 50 batches."""
         split = data.Split(*(part[: 50 * self.recipe.batch_size] for part in self.train))
         model, options = self._prepared(replace(self.recipe, epochs=2), split, seed=0)

@@ -4,14 +4,11 @@ Each function here returns a batch transform ``(x, y) -> (x, y)`` that leaves ``
 place. Randomness comes from torch's global generator of the batch's device, so `runtime.seed_everything` fixes it.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from course_utils import valid
-
-BatchTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+from course_utils.data import BatchTransform
 
 
 def chain(*transforms: BatchTransform) -> BatchTransform:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from course_utils import precision, valid
+from course_utils.data import BatchTransform
 
 Batches = Iterable[tuple[Tensor, Tensor]]
-BatchTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 NOT_FINITE = "are not finite (NaN or infinite): fill or drop those samples."

@@ -24,27 +24,45 @@ _HERE = Path(__file__).parent
 BUNDLED_DIR = _HERE / "_data" if (_HERE / "_data").is_dir() else _HERE.parent / "data"
 BUNDLED = ("fashion-small", "mnist-small", "boston")
 
-# Digests of the four uncompressed files as published: torchvision checks its downloads, but not what lies on disk later.
-_IDX_SHA256 = {
-    "mnist": {
-        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    },
-    "fashion": {
-        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    },
+
+class Published(NamedTuple):
+    """A full set as its authors published it, by which `load` knows what torchvision has brought.
+
+    ``sha256``: from the name of a file to its digest, where torchvision checks what it downloads, but not what lies on disk.
+    """
+
+    torchvision_name: str
+    samples: tuple[int, int]  # in the training and the test split
+    image_shape: tuple[int, int, int]
+    sha256: dict[str, str]
+
+
+PUBLISHED = {
+    "mnist": Published(
+        "MNIST",
+        (60_000, 10_000),
+        (1, 28, 28),
+        {
+            "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        },
+    ),
+    "fashion": Published(
+        "FashionMNIST",
+        (60_000, 10_000),
+        (1, 28, 28),
+        {
+            "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        },
+    ),
+    "cifar10": Published("CIFAR10", (50_000, 10_000), (3, 32, 32), {}),
 }
-_PUBLISHED = {
-    "mnist": ("MNIST", (60_000, 10_000), (1, 28, 28)),
-    "fashion": ("FashionMNIST", (60_000, 10_000), (1, 28, 28)),
-    "cifar10": ("CIFAR10", (50_000, 10_000), (3, 32, 32)),
-}
-NAMES = (*BUNDLED, *_PUBLISHED)
+NAMES = (*BUNDLED, *PUBLISHED)
 
 
 class DataError(ValueError):
@@ -181,15 +199,14 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
     """
     if name in BUNDLED:
         return _load_bundled(name, Path(root) if root else BUNDLED_DIR)
-    if name in _PUBLISHED:
-        return _load_published(name, Path(root) if root else cache_dir())
+    if name in PUBLISHED:
+        return _load_published(name, Path(root) if root else _cache_dir())
     close = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.4)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise DataError(f"There is no dataset {name!r}.{hint} Known: {', '.join(NAMES)}.")
 
 
-def cache_dir() -> Path:
-    """Folder for downloads: ``COURSE_DATA``, or ``.cache/better-models`` in the home directory."""
+def _cache_dir() -> Path:
     return Path(os.environ.get("COURSE_DATA") or Path.home() / ".cache" / "better-models")
 
 
@@ -218,7 +235,7 @@ def _load_bundled(name: str, root: Path) -> Dataset:
 def _load_published(name: str, root: Path) -> Dataset:
     from torchvision import datasets  # a second of import that the bundled sets need not pay
 
-    class_name, counts, shape = _PUBLISHED[name]
+    class_name, counts, shape, digests = PUBLISHED[name]
     published = getattr(datasets, class_name)
     place = f"the files that start with cifar-10 in {root}" if name == "cifar10" else f"the folder {root / class_name}"
     cure = f"Delete {place} and load it again with a network; the bundled sets need none ({', '.join(BUNDLED)})."
@@ -228,7 +245,7 @@ def _load_published(name: str, root: Path) -> Dataset:
             train, test = (published(str(root), train=part, download=True) for part in (True, False))
         except Exception as error:  # network, disk, digest and half-written files each fail in their own way, with one cure
             raise DataError(f"{class_name} could not be loaded ({type(error).__name__}: {error}). {cure}") from error
-    for file, digest in _IDX_SHA256.get(name, {}).items():
+    for file, digest in digests.items():
         if sha256(root / class_name / "raw" / file) != digest:
             raise DataError(f"{class_name}: the file {file} on disk is not the published one. {cure}")
     splits = [_as_split(part) for part in (train, test)]
@@ -260,8 +277,9 @@ def carve(name: str, train: Split, test: Split, *, classes: tuple[str, ...], per
         ValueError: ``per_class`` is not a whole number of at least 1.
     """
     per_class = valid.whole_number(per_class, "per_class", 1)
-    train = _checked_split(f"{name}, train split", train, len(classes), train.x.shape[1:])
-    test = _checked_split(f"{name}, test split", test, len(classes), train.x.shape[1:])
+    shape = getattr(train.x, "shape", ())[1:]
+    train = _checked_split(f"{name}, train split", train, len(classes), shape)
+    test = _checked_split(f"{name}, test split", test, len(classes), shape)
     val_index, train_index = balanced_split(train.y, (per_class,), torch.Generator().manual_seed(0))
     test_content = set(_contents(test.x))
     content = _contents(train.x)

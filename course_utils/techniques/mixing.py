@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from course_utils import valid
-from course_utils.augment import BatchTransform
+from course_utils.data import BatchTransform
 from course_utils.techniques.targets import as_probabilities
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from course_utils import valid
-from course_utils.augment import BatchTransform
+from course_utils.data import BatchTransform
 from course_utils.techniques.targets import as_probabilities
 
 Convention = Literal["all", "others"]

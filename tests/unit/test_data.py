@@ -169,9 +169,9 @@ def test_rebuilding_gives_the_bundled_files_bit_for_bit(debian_fashion, tmp_path
 def test_the_digests_are_those_of_the_published_files(debian_fashion):
     found = {
         name: hashlib.sha256(gzip.decompress((debian_fashion / f"{name}.gz").read_bytes())).hexdigest()
-        for name in data._IDX_SHA256["fashion"]
+        for name in data.PUBLISHED["fashion"].sha256
     }
-    assert found == data._IDX_SHA256["fashion"]
+    assert found == data.PUBLISHED["fashion"].sha256
 
 
 # Checks of every dataset
@@ -342,9 +342,8 @@ def published(monkeypatch, tmp_path):
     monkeypatch.setattr(torchvision.datasets, "MNIST", MNIST)
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", CIFAR10)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in RAW.items()}
-    monkeypatch.setitem(data._IDX_SHA256, "mnist", digests)
-    monkeypatch.setitem(data._PUBLISHED, "mnist", ("MNIST", (1_020, 20), (1, 28, 28)))
-    monkeypatch.setitem(data._PUBLISHED, "cifar10", ("CIFAR10", (1_020, 20), (3, 32, 32)))
+    monkeypatch.setitem(data.PUBLISHED, "mnist", data.Published("MNIST", (1_020, 20), (1, 28, 28), digests))
+    monkeypatch.setitem(data.PUBLISHED, "cifar10", data.Published("CIFAR10", (1_020, 20), (3, 32, 32), {}))
     return plan
 
 
@@ -378,7 +377,7 @@ def test_a_failed_download_becomes_an_error_with_the_cure(published, tmp_path, n
 
 
 def test_files_that_are_not_the_published_ones_are_refused(published, monkeypatch, tmp_path):
-    monkeypatch.setitem(data._IDX_SHA256["mnist"], "t10k-labels", "0" * 64)
+    monkeypatch.setitem(data.PUBLISHED["mnist"].sha256, "t10k-labels", "0" * 64)
     with pytest.raises(DataError, match=r"t10k-labels on disk is not the published one.*Delete the folder .*MNIST"):
         data.load("mnist", root=tmp_path)
 

@@ -535,25 +535,27 @@ def test_inputs_beyond_the_range_of_the_members_are_named_so():
 
 
 def test_the_comparison_uses_up_no_random_number():
-    class Noisy(nn.Module):
-        def __init__(self):
+    class Drawing(nn.Module):
+        """Draws where nothing is trained, if it is told to: only while members are compared."""
+
+        def __init__(self, draws):
             super().__init__()
-            self.linear = nn.Linear(64, 3)
+            self.linear, self.draws, self.drawn = nn.Linear(64, 3), draws, 0
 
         def forward(self, x):
-            return self.linear(x + torch.randn(()))
+            if self.draws and not torch.is_grad_enabled():
+                self.drawn += 1
+                torch.randn(())
+            return self.linear(x)
 
-    weights = []
-    for compares in (True, False):
+    states = []
+    for draws in (True, False):
         torch.manual_seed(0)
-        members, loaders = [Noisy() for _ in range(2)], [small_loader() for _ in range(2)]
-        with pytest.MonkeyPatch.context() as patch:
-            if not compares:
-                patch.setattr(ensembles._Together, "_losses_alone", lambda self, xs, ys: self._losses(xs, ys, self.buffers))
-                patch.setattr(ensembles._Together, "_output", lambda self, number, x: None)
-            ensembles.fit_together(members, loaders, epochs=1, **OPTIONS)
-        weights.append(members[1].linear.weight)
-    assert torch.equal(*weights)
+        members = [Drawing(draws) for _ in range(2)]
+        ensembles.fit_together(members, [small_loader() for _ in range(2)], epochs=1, **OPTIONS)
+        assert (members[0].drawn > 0) == draws
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
 
 
 def test_what_is_frozen_stays_as_it_is():

@@ -70,7 +70,7 @@ class Clock:
             return train.History([{"seconds": seconds}] * epochs)
 
         monkeypatch.setattr(gpu.train, "fit", fit)
-        monkeypatch.setattr(gpu.Job, "_probe", lambda job: seconds)
+        monkeypatch.setattr(gpu.Job, "probe", lambda job: seconds)
 
     def __call__(self):
         return self.now

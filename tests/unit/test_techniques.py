@@ -193,7 +193,7 @@ def test_cutmix_equals_torchvision(seed, lam, shape):
     torch.manual_seed(seed)
     column, row = torch.randint(shape[2], ()), torch.randint(shape[1], ())
     with (
-        mock.patch.object(mixing, "_beta", return_value=lambda: lam),
+        mock.patch.object(torch.distributions, "Beta", return_value=mock.Mock(sample=lambda: torch.tensor(lam))),
         mock.patch.object(mixing, "paste_box", recorded),
         mock.patch.object(mixing.torch, "randint", mock.Mock(side_effect=[row, column])),
     ):
@@ -228,15 +228,16 @@ def test_lambda_follows_the_beta_distribution(alpha):
 def test_lambda_follows_the_beta_distribution_over_the_whole_range(alpha):
     """By the share of draws below some quantiles: both ends of small alphas are closer to 0 and 1 than floats can say."""
     torch.manual_seed(3)
-    draw, n = mixing._beta(alpha), 3000
-    lams = np.array([draw() for _ in range(n)])
-    assert ((lams >= 0) & (lams <= 1)).all()
+    x, y, n = torch.tensor([[0.0], [1.0]], dtype=torch.float64), torch.tensor([0, 1]), 3000
+    transform = mixing.mixup(alpha, 2)
+    shown = np.array([transform(x, y)[0][1].item() for _ in range(n)])  # λ, or 1 for a sample that is its own partner
+    assert ((shown >= 0) & (shown <= 1)).all()
     law = beta(alpha, alpha)
     spread = 0.45 / math.sqrt(2 * alpha + 1)
     for limit in (1e-300, 1e-30, 1e-5, 0.5 - spread, 0.49, 0.5, 0.5 + spread):
         below = float(law.cdf(limit)) if alpha > 1e-300 else 0.5  # towards 0, half of all draws are 0 and half are 1
-        assert binomtest(int((lams < limit).sum()), n, below).pvalue > 1e-4
-    assert (lams == 0.5).mean() < 0.01
+        assert binomtest(int((shown < limit).sum()), n, below / 2).pvalue > 1e-4
+    assert (shown == 0.5).mean() < 0.01
 
 
 @pytest.mark.parametrize("make", [mixing.mixup, mixing.cutmix])
@@ -255,12 +256,17 @@ def test_mixing_repeats_with_the_seed_and_keeps_distributions(make, alpha):
 
 
 def test_usual_alphas_keep_torchs_own_draws():
-    """Lessons' recorded numbers hang on them."""
+    """Lessons' recorded numbers depend on them: first the partners, then λ."""
+    x, y = random_batch(0, 8)
     for alpha in (0.1, 0.2, 1.0, 4, 1000):
+        transform = mixing.mixup(alpha, K)
         torch.manual_seed(0)
-        ours = [mixing._beta(alpha)() for _ in range(5)]
+        ours = [transform(x, y)[0] for _ in range(5)]
         torch.manual_seed(0)
-        assert ours == [float(torch.distributions.Beta(float(alpha), float(alpha)).sample()) for _ in range(5)]
+        for mixed in ours:
+            partners = torch.rand(8).argsort()
+            lam = float(torch.distributions.Beta(float(alpha), float(alpha)).sample())
+            assert torch.equal(mixed, mixing.mix_pairs(x, F.one_hot(y, K).float(), partners, lam)[0])
 
 
 def test_pairs_and_boxes_are_checked():

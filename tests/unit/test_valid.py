@@ -491,6 +491,8 @@ TWO_BOXES, TWO_SURE, TWO_HITS = (
     torch.tensor([0.9, 0.8]),
     torch.tensor([True, False]),
 )
+ROW, OTHER_ROW = data.Split(torch.ones(1, 3), torch.ones(1)), data.Split(2 * torch.ones(1, 3), torch.ones(1))
+TWO_WHITE = data.Split(torch.full((2, 1, 1, 1), 255, dtype=torch.uint8), torch.tensor([0, 1]))
 TWO_IMAGES, TWO_LABELS, TWO_LOGITS = torch.rand(2, 1, 4, 4), torch.tensor([0, 1]), torch.tensor([[1.0, 0], [0, 1]])
 OF_TENSORS = {
     "accuracy": (metrics.accuracy, [torch.eye(2, dtype=torch.int64)]),
@@ -520,7 +522,11 @@ OF_TENSORS = {
     "adjusted_loss": (lambda logits: imbalance.adjusted_loss([1, 2])(logits, TWO_LABELS), [TWO_LOGITS]),
     "average": (ensembles.average, [torch.rand(2, 3, 4)]),
     "audit": (lambda x: audit.audit(train=(x, TWO_LABELS)), [TWO_IMAGES]),
-    "a split": (lambda x: data._checked_split("a", data.Split(x, torch.zeros(2)), 0, (1, 4, 4)), [TWO_IMAGES]),
+    "a dataset": (lambda x, y: data.Dataset("a", data.Split(x, y), ROW, OTHER_ROW), [torch.rand(2, 3), torch.rand(2)]),
+    "carve": (
+        lambda x, y: data.carve("a", data.Split(x, y), TWO_WHITE, classes=("a", "b"), per_class=1),
+        [torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1), torch.tensor([0, 1, 0, 1])],
+    ),
 }
 
 
@@ -529,7 +535,7 @@ OF_TENSORS = {
 def test_what_is_no_tensor_is_named_with_its_cure(name, kind):
     call, given = OF_TENSORS[name]
     make, message = NOT_TENSORS[kind]
-    call(*given) if name != "a split" else None
+    call(*given)
     for place in range(len(given)):
         with pytest.raises(ValueError, match=message):
             call(*(make(value) if place == at else value for at, value in enumerate(given)))
