@@ -190,6 +190,10 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
     ``root`` (or ``COURSE_DATA``, or a cache folder in the home directory); their validation split is 5,000 images
     drawn class by class from the published training set, and their test split is the published one.
 
+    Args:
+        name: one of `NAMES`.
+        root: folder of the files, or for downloads; as above when ``None``.
+
     Raises:
         DataError: the name is unknown, or the files are damaged, incomplete or cannot be downloaded.
 

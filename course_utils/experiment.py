@@ -42,7 +42,7 @@ def over_seeds(
     *,
     progress: bool = True,
 ) -> "Results":
-    """Call ``run(seed, condition)`` for every condition with every seed, under one progress bar (lesson 01).
+    """Call ``run(seed, condition)`` for every condition with every seed, under one progress bar.
 
     All conditions of a seed run before the next seed begins. Before each run all generators are seeded
     (`runtime.seed_everything`), and bars of training within it are hidden.
@@ -296,7 +296,7 @@ class Interval(NamedTuple):
 
 
 def interval(values: Iterable[float] | Mapping[int, float], confidence: float = 0.95) -> Interval:
-    """Mean of the values and its confidence interval by Student's t, which allows for few seeds (lesson 01).
+    """Mean of the values and its confidence interval by Student's t, which allows for few seeds.
 
     Args:
         values: one number per seed, one at least; of a mapping or a series, its values. One that is not finite makes all NaN.
@@ -329,7 +329,7 @@ def interval(values: Iterable[float] | Mapping[int, float], confidence: float = 
 
 
 def standard_error(share: Share, samples: int) -> Share:
-    """Standard error of an accuracy that comes from the choice of the test images: sqrt(p (1 − p) / n) (lesson 01).
+    """Standard error of an accuracy that comes from the choice of the test images: sqrt(p (1 − p) / n).
 
     All seeds are tested on the same images, so the spread over seeds does not hold it, and more seeds do not make it
     smaller. `Results.summary` shows it beside the spread.

@@ -13,7 +13,7 @@ from course_utils import runtime, valid
 
 
 def fresh(make: Callable[..., nn.Module], seed: int, **architecture: Any) -> nn.Module:
-    """A new network whose first weights the seed decides, on `runtime.device` (lesson 00).
+    """A new network whose first weights the seed decides, on `runtime.device`.
 
     It seeds all generators (`runtime.seed_everything`), makes the network, and moves it: what a run does first.
 
@@ -83,7 +83,7 @@ class MLP(_Layers):
 
 
 class SmallCNN(_Layers):
-    """Two strided 3x3 convolutions and a linear layer: the smallest net here that still sees shapes (lesson 00).
+    """Two strided 3x3 convolutions and a linear layer: the smallest net here that still sees shapes (lesson 01).
 
     Args:
         in_channels: channels of the images.

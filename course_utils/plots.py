@@ -81,7 +81,7 @@ def learning_curves(
     best_epoch: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Training (dashed) and validation curves over epochs (lesson 00).
+    """Training (dashed) and validation curves over epochs (lesson 01).
 
     Of an experiment a line per seed is drawn, and with several conditions each has a colour and a marker.
 
@@ -192,7 +192,7 @@ def paired(
 def mean_and_spread(
     results: Results | pd.DataFrame, measure: str | None = None, *, xlabel: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """A row per condition: a dot per seed, their mean, and one standard deviation to each side (lesson 01).
+    """A row per condition: a dot per seed, their mean, and one standard deviation to each side.
 
     A condition with a value that is not finite has neither, and its name says so.
 
@@ -308,14 +308,14 @@ def reliability_diagram(reliability: Reliability, *, title: str = "", ax: Axes |
             ax.bar(left, between, width, bottom=accuracy[chosen], label="gap", **gap)
         ax.bar(left, height * count[chosen] / tallest, width, bottom=floor, color="0.6", **bars | {"alpha": 1})
         for start, wide, number in zip(left, width, count[chosen], strict=True):
-            if wide > 0.06:  # narrower ones have no room for a number
+            if wide > 0.06:  # a number does not fit into narrower ones
                 place = (start + wide / 2, floor + height * number / tallest + 0.015)
                 ax.text(*place, str(number), ha="center", va="bottom", fontsize="x-small")
     ax.plot([0, 1], [0, 1], ":", color="0.2", linewidth=1.6)
     ax.axhline(0, color="0.3", linewidth=0.8)
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
     ax.set(xlim=(0, 1), ylim=(floor, 1.02), xticks=ticks, yticks=ticks, xlabel="confidence")
-    ax.set_title(title, pad=26)  # room for the legend: within, it would lie over bars
+    ax.set_title(title, pad=26)  # space for the legend: within, it would lie over bars
     ax.set_ylabel("accuracy", y=(0.5 - floor) / (1.02 - floor))
     ax.set_yticks([floor / 2], [f"samples\n({count.sum()})"], minor=True, fontsize="x-small", rotation=90, va="center")
     ax.grid(visible=False)

@@ -134,6 +134,9 @@ def budget(*, ci: dict, cpu: dict, gpu: dict) -> SimpleNamespace:
 
     The only switch between profiles in a lesson (lesson 00).
 
+    Args:
+        ci, cpu, gpu: sizes under each profile, by name; the same names in all three.
+
     Raises:
         ValueError: the three profiles do not name the same sizes.
 
@@ -152,6 +155,12 @@ def progress(iterable: Iterable | None = None, description: str = "", total: int
     """Progress bar in plain text on standard output: one look in JupyterLab, Colab, a terminal and a rendered page.
 
     Under torchrun, rank 0 alone shows it; within `without_bars`, nobody.
+
+    Args:
+        iterable: what the bar counts; ``None`` for a bar that is moved by its ``update``.
+        description: stands before the bar.
+        total: steps, where the iterable has no length.
+        show: ``False`` for no bar.
 
     Widget bars would leave an empty "0%" behind in a saved page, and standard error would paint the bar red.
     """

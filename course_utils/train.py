@@ -205,7 +205,10 @@ def evaluate(model: nn.Module, loader: Batches, *, loss: Loss = F.cross_entropy,
     """Loss and accuracy of a model in evaluation mode over all samples of a loader, each counted once.
 
     Accuracy compares the largest logit with the label (with the most probable class for targets ``(N, K)``).
-    Inputs and targets are taken as in `fit`. The model's mode is put back afterwards. Lesson 00.
+    The model's mode is put back afterwards. Lesson 00.
+
+    Args:
+        model, loader, loss, amp: as in `fit`.
 
     Raises:
         ValueError: the loader is empty, targets do not fit the model's output, or inputs or targets are not finite.
@@ -219,7 +222,10 @@ def evaluate(model: nn.Module, loader: Batches, *, loss: Loss = F.cross_entropy,
 def predict(model: nn.Module, loader: Batches, *, amp: Amp = "auto") -> Predictions:
     """Logits of a model in evaluation mode, and the targets beside them, in the loader's order.
 
-    Inputs are taken as in `fit`. The model's mode is put back afterwards. Lesson 00.
+    The model's mode is put back afterwards. Lesson 00.
+
+    Args:
+        model, loader, amp: as in `fit`.
 
     Raises:
         ValueError: the loader is empty, or inputs are not finite.

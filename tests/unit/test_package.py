@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import course_utils
@@ -95,14 +96,22 @@ def is_private(name):
     return name.startswith("_") and not name.startswith("__")
 
 
-# Top names of modules of ours: the package, and what stands in folders of programs, which import each other by file name.
-PROGRAMS = [path for folder in ("tools", "benchmarks") for path in sorted((PACKAGE.parent / folder).glob("*.py"))]
-OWN = {"course_utils", "tools", "benchmarks", *(path.stem for path in PROGRAMS)}
+# Top names of modules of ours: the packages, and what stands in folders of programs, which import each other by file name.
+ROOT = PACKAGE.parent
+PROGRAMS = [path for folder in ("tools", "benchmarks", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+OWN = {"course_utils", "course_grade", "tools", "benchmarks", *(path.stem for path in PROGRAMS)}
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_private_is_used_from_outside_its_file(path):
     assert private_uses(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_no_lesson_uses_what_is_private(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert private_uses("\n".join(cell.source for cell in cells if cell.cell_type == "code")) == []
 
 
 @pytest.mark.parametrize(
