@@ -27,7 +27,7 @@ from course_utils.files import say
 
 NOT_YET = "… not answered yet: replace the stub, run its cell, then run this one again."
 # As many values are taken from an iterator that does not end.
-MOST = 1000
+_MOST = 1000
 
 
 def value(
@@ -59,7 +59,7 @@ def value(
         if same(answer, wrong, tolerance):
             say(f"✗ not yet: {hint}")
             return False
-    shown = repr(answer[:MOST]) if type(answer) is str else answer
+    shown = repr(answer[:_MOST]) if type(answer) is str else answer
     say(f"✗ not yet: {_short(shown)} is not it.{_remark(answer, expected)}")
     return False
 
@@ -217,7 +217,7 @@ def _listed(thing: Any, like: Collection | None = None) -> Any:
     """The values of an iterator, of which no more are taken than show whether there are as many as expected."""
     if not isinstance(thing, Iterator):
         return thing
-    return list(itertools.islice(thing, MOST if like is None or len(like) == MOST else len(like) + 1))
+    return list(itertools.islice(thing, _MOST if like is None or len(like) == _MOST else len(like) + 1))
 
 
 @contextlib.contextmanager
@@ -339,7 +339,7 @@ def _nans(thing: Any) -> int:
     if isinstance(thing, Mapping):
         thing = list(thing.values())
     if is_sequence(thing):
-        return sum(map(_nans, itertools.islice(thing, MOST)))
+        return sum(map(_nans, itertools.islice(thing, _MOST)))
     return int(isinstance(thing, numbers.Number) and thing != thing)
 
 
@@ -366,6 +366,6 @@ def _spelled(thing: Any) -> str:
     if isinstance(thing, torch.Tensor):
         held = plain(thing) if thing.numel() <= 8 else f"tensor{tuple(thing.shape)}"
         return str(held.tolist() if isinstance(held, torch.Tensor) else held)
-    if isinstance(thing, (list, tuple, set, frozenset, dict)) and len(thing) > MOST:
+    if isinstance(thing, (list, tuple, set, frozenset, dict)) and len(thing) > _MOST:
         return f"{type(thing).__name__} of {len(thing)}"
-    return " ".join(str(thing[:MOST] if type(thing) is str else thing).split())
+    return " ".join(str(thing[:_MOST] if type(thing) is str else thing).split())

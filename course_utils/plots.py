@@ -34,9 +34,9 @@ from course_utils.experiment import Results
 
 # Seaborn's "colorblind", which most readers can tell apart. Its theme is spelled out in `style`: importing seaborn, and SciPy's
 # statistics with it, would cost every lesson a second.
-PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"]
-MARKERS = "osD^vP*X<>"
-FEW = 25  # samples in a bin below which its accuracy has a standard error of up to 0.1 and more
+_PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"]
+_MARKERS = "osD^vP*X<>"
+_FEW = 25  # samples in a bin below which its accuracy has a standard error of up to 0.1 and more
 MOST_MEGABYTES = 8  # of a slider; a notebook with more is slow to open and to save
 
 
@@ -44,7 +44,7 @@ def style() -> None:
     """Set the look of every figure: a palette that colour-blind readers can tell apart, and text readable at half size."""
     plt.style.use("seaborn-v0_8-whitegrid")
     plt.rcParams |= {
-        "axes.prop_cycle": cycler(color=PALETTE),
+        "axes.prop_cycle": cycler(color=_PALETTE),
         "font.sans-serif": ["DejaVu Sans", "sans-serif"],  # comes with matplotlib, and has every sign that lessons use
         "font.size": 12,
         "grid.linewidth": 1.0,
@@ -143,7 +143,7 @@ def _curves(ax: Axes, curves: Sequence[pd.Series], number: int, *, training: boo
     """Curves of one kind, a line per seed; only the first has the label."""
     look: dict[str, Any] = {"color": f"C{number}", "linewidth": 2 if len(curves) == 1 else 1.2}
     if markers:
-        look |= {"marker": MARKERS[number % len(MARKERS)], "markersize": 5}
+        look |= {"marker": _MARKERS[number % len(_MARKERS)], "markersize": 5}
     for place, curve in enumerate(curves):
         few = max(1, len(curve) // (8 if len(curves) == 1 else 4))  # some markers tell the lines apart, more would hide them
         look |= {"markevery": (place % few, few), "zorder": 2 + place / 1000}  # no condition lies on top of all others
@@ -295,12 +295,12 @@ def reliability_diagram(reliability: Reliability, *, title: str = "", ax: Axes |
     floor, height = -0.36, 0.2
     tallest = max(count.max(), 1)
     for few in (False, True):
-        chosen = (count > 0) & ((count < FEW) == few)
+        chosen = (count > 0) & ((count < _FEW) == few)
         if not chosen.any():
             continue
         left, width = edges[:-1][chosen], (edges[1:] - edges[:-1])[chosen].clip(min=0.004)
         bars: dict[str, Any] = {"align": "edge", "edgecolor": "white", "linewidth": 0.8, "alpha": 0.25 if few else 1}
-        label = f"under {FEW} samples" if few else "accuracy"
+        label = f"under {_FEW} samples" if few else "accuracy"
         ax.bar(left, accuracy[chosen], width, color="0.55" if few else "C0", label=label, **bars)
         if not few:
             gap: dict[str, Any] = {"align": "edge", "fill": False, "edgecolor": "C1", "linewidth": 1.2, "hatch": "////"}

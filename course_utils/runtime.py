@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from course_utils import files, valid
 
-PROFILES = ("ci", "cpu", "gpu")
+_PROFILES = ("ci", "cpu", "gpu")
 _WITHOUT_BARS = contextvars.ContextVar("_WITHOUT_BARS", default=False)
 
 
@@ -32,8 +32,8 @@ def profile() -> str:
     name = os.environ.get("COURSE_PROFILE", "").strip()
     if not name:
         return "gpu" if _accelerator() else "cpu"
-    if name not in PROFILES:
-        raise ValueError(f"COURSE_PROFILE is {name!r}; it must be one of {', '.join(PROFILES)}, or unset.")
+    if name not in _PROFILES:
+        raise ValueError(f"COURSE_PROFILE is {name!r}; it must be one of {', '.join(_PROFILES)}, or unset.")
     return name
 
 
@@ -81,13 +81,13 @@ def _accelerator() -> str | None:
     return None
 
 
-def in_colab() -> bool:
+def _in_colab() -> bool:
     """Whether this is a Google Colab kernel."""
     return "google.colab" in sys.modules
 
 
 def _no_gpu_cure() -> str:
-    if in_colab():
+    if _in_colab():
         return "choose Runtime > Change runtime type > GPU, then run the notebook again"
     return "unset COURSE_PROFILE to run on the CPU"
 
