@@ -818,7 +818,7 @@ check.value(1, 1)
 check.value("검", "val", hints={"검": "≥ … → 검 😀"})
 check.value(None, 1)
 check.function(lambda a: "가≤\\ud800", lambda a: a, [("…",)])
-record.Claims("01").add("gain", "gain", {0: 1}, each_at_least=0)
+record.Claims("01").add("gain", "gain ≥ 0", {0: 1}, each_at_least=0)
 """
 
 
