@@ -207,7 +207,12 @@ def check_environment() -> list[dict]:
     from packaging.requirements import Requirement
 
     rows = [_row("Python", platform.python_version(), sys.version_info >= (3, 11), "Install Python 3.11 or newer.")]
-    for text in metadata.requires("course-utils") or []:
+    try:
+        requirements = metadata.requires("course-utils") or []
+    except metadata.PackageNotFoundError:  # imported from a folder that PYTHONPATH names
+        requirements = []
+        rows.append(_row("course-utils", "not installed", False, "In the folder of the course, run: pip install -e ."))
+    for text in requirements:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue

@@ -136,6 +136,16 @@ def test_this_environment_is_sound():
     assert "pytest" not in rows  # a student does not need the extras
 
 
+def test_a_course_that_is_imported_and_not_installed_is_shown_with_its_cure(monkeypatch):
+    def requires(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    rows = environment()
+    assert rows["course-utils"]["fix"] == "In the folder of the course, run: pip install -e ."
+    assert rows["Python"]["ok"]
+
+
 @pytest.mark.parametrize("version", [None, "0.1"])
 def test_a_missing_or_old_package_is_shown_with_its_cure(monkeypatch, version):
     real = metadata.version
