@@ -72,6 +72,7 @@ class Run:
         return (self.out / "feedback" / student / "toy" / "toy.html").read_text(encoding="utf-8")
 
     def command(self, *more: str) -> list[str]:
+        """The command, with one job: each further one is a process that imports all that grading needs, which costs seconds."""
         base = [sys.executable, "-m", "course_grade.cli", self.inbox, "--out", self.out, "--course", self.course]
         return [*map(str, base), "--release", str(self.course / "release" / "toy.ipynb"), "--jobs", "1", *more]
 
@@ -158,6 +159,7 @@ class Traces:
     """
 
     def __init__(self) -> None:
+        self.before = psutil.Process().children()  # a browser that other tests use goes on and starts processes of its own
         self.known = set(psutil.Process().children(recursive=True))
         self.seen: set[int] = set()
         self.ended = threading.Event()
@@ -174,10 +176,13 @@ class Traces:
 
     def processes(self) -> list[psutil.Process]:
         """Processes that were started since; those that ended and wait for this process to ask are none."""
-        found = []
+        found, others = [], set(self.known)
+        for process in self.before:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                others |= set(process.children(recursive=True))
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                if process not in self.known and process.status() != psutil.STATUS_ZOMBIE:
+                if process not in others and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 

@@ -18,7 +18,7 @@ def refused(course, capsys):
     hand_in(course, "ada", toy.answered())
 
     def refuse(*more: str) -> str:
-        assert course.main("--jobs", "1", *more) == 2
+        assert course.main(*more) == 2
         said = capsys.readouterr()
         assert said.out == ""
         assert said.err.startswith("course-grade: ")
@@ -169,7 +169,7 @@ def test_without_bubblewrap_nothing_is_graded(course):
 def test_trusted_notebooks_are_graded_without_bubblewrap_when_told_so_in_so_many_words(course):
     hand_in(course, "ada", toy.answered("import getpass\n" + toy.RIGHT))
     flag = "--trust-all-notebooks-and-run-them-without-sandbox"
-    done = course.grade("--jobs", "1", flag, PATH=without_bubblewrap())
+    done = course.grade(flag, PATH=without_bubblewrap())
     assert "WITHOUT SANDBOX" in done.stderr
     assert course.table.loc["ada", list(toy.POINTS)].to_dict() == toy.POINTS
 
@@ -216,7 +216,7 @@ def class_run(tmp_path_factory, bubblewrap) -> Run:
         "student,timestamp\nlate,2026-12-01 18:00:01 +0900\nin_time,2026-12-01 08:59:00 UTC\nnobody,2026-12-01 20:00 UTC\n"
     )
     lists = ["--roster", str(folder / "roster.csv"), "--timestamps", str(folder / "times.csv")]
-    run.options = ["--jobs", "2", *lists, "--due", "2026-12-01 18:00 +0900"]
+    run.options = [*lists, "--due", "2026-12-01 18:00 +0900"]
     run.grade(*run.options)
     return run
 
@@ -303,7 +303,7 @@ def test_several_notebooks_without_a_roster_are_told(course):
     hand_in(course, "group/bob", toy.answered(toy.WRONG))
     hand_in(course, "group/cho", toy.answered())
     hand_in(course, "late", toy.answered())
-    done = course.grade("--jobs", "1")
+    done = course.grade()
     assert "several notebooks, of which one counts: group; if they are several students', give --roster" in done.stderr
     assert "--roster" in course.table.loc["group", "notes"]
     assert course.table.loc["late", "notes"] == ""

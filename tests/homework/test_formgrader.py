@@ -35,7 +35,7 @@ def run(tmp_path_factory, bubblewrap) -> Run:
     fetching = toy.answered()
     fetching.cells.append(new_markdown_cell(FETCHES))
     hand_in(run, "fetching", fetching)
-    run.grade("--jobs", "2")
+    run.grade()
     return run
 
 
@@ -199,7 +199,7 @@ def by_hand(run, formgrader, visit) -> Visit:
     made.page.wait_for_timeout(300)
     made.shot("formgrader_by_hand")
     run.before = run.table
-    run.grade("--jobs", "2")
+    run.grade()
     return made
 
 

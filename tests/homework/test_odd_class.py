@@ -66,7 +66,7 @@ def run(tmp_path_factory, bubblewrap) -> Run:
     (run.inbox.parent / "times.csv").write_text("\n".join(map(",".join, times)))
     options = ["--roster", "roster.csv", "--timestamps", "times.csv"]
     run.options = [str(run.inbox.parent / word) if word.endswith("csv") else word for word in options]
-    run.grade("--jobs", "2", *run.options, "--due", "2026-12-01 18:00 Asia/Seoul")
+    run.grade(*run.options, "--due", "2026-12-01 18:00 Asia/Seoul")
     return run
 
 
@@ -126,7 +126,7 @@ def test_another_spelling_later_is_the_same_student(run):
     """Without the class list, names are those of the files; who was graded keeps the row, and the grades given by hand."""
     before = sorted(path.name for path in (run.out / "autograded").iterdir())
     (run.inbox / "ＫＩＭ  minji.IPYNB").rename(run.inbox / "kim minji.ipynb")
-    done = run.grade("--jobs", "2")
+    done = run.grade()
     assert "0 of them now" in done.stdout
     assert sorted(path.name for path in (run.out / "autograded").iterdir()) == before
 

@@ -99,9 +99,9 @@ def kill(run: Run, moment: Callable[[], bool], *, whole_group: bool) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, bubblewrap) -> Run:
-    """A run that nobody killed."""
+    """A run that nobody killed, one student after the other."""
     run = make_class(tmp_path_factory.mktemp("whole"), ANSWERS)
-    run.grade("--jobs", "2")
+    run.grade()
     return run
 
 
@@ -195,17 +195,17 @@ def changed(whole) -> Run:
     hand_in(run, "b", toy.answered(toy.RIGHT))
     hand_in(run, "c", toy.answered(toy.WRONG, why="Another reason."))
     hand_in(run, "newcomer", toy.answered(toy.RIGHT))
-    run.grade("--jobs", "2")
+    run.grade()
     run.seen.append(Seen(run))
 
     source = run.course / "source" / "toy" / "toy.ipynb"
     notebook = nbformat.read(source, as_version=4)
     toy.cell(notebook, "test-total").source = CHANGED_TEST
     nbformat.write(notebook, source)
-    run.grade("--jobs", "2")
+    run.grade()
     run.seen.append(Seen(run))
 
-    run.grade("--jobs", "2", "--fresh")
+    run.grade("--fresh")
     run.seen.append(Seen(run))
     return run
 

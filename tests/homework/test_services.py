@@ -27,7 +27,7 @@ POINTS = {"a_slow": "6", "half": "4", "right": "6", "wrong": "2", "unreadable": 
 def local(tmp_path_factory, bubblewrap) -> Run:
     """A class graded by this machine into SQLite."""
     run = make_class(tmp_path_factory.mktemp("local"), ANSWERS)
-    run.grade("--jobs", "2")
+    run.grade()
     return run
 
 
@@ -70,7 +70,7 @@ def test_points_of_the_class(local):
 def in_postgres(tmp_path_factory, local, postgres):
     """The same class, graded into PostgreSQL with the same hidden inputs."""
     run = make_class(tmp_path_factory.mktemp("postgres"), ANSWERS, seed_of=local)
-    run.grade("--jobs", "2", "--gradebook", postgres)
+    run.grade("--gradebook", postgres)
     return run
 
 
@@ -94,7 +94,7 @@ def test_postgresql_holds_each_student_and_grade_once(in_postgres, postgres):
 
 def test_run_again_changes_nothing_in_postgresql(in_postgres, postgres):
     before = everything(postgres), table_of(in_postgres)
-    done = in_postgres.grade("--jobs", "2", "--gradebook", postgres)
+    done = in_postgres.grade("--gradebook", postgres)
     assert f"{len(POINTS)} of {len(POINTS)} students graded, 0 of them now" in done.stdout
     assert (everything(postgres), table_of(in_postgres)) == before
 
