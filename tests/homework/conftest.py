@@ -267,9 +267,12 @@ def _create_database(url: str, server: subprocess.Popen) -> bool:
     return True
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    """A headless browser with an empty profile."""
+    """A headless browser with an empty profile.
+
+    It is closed with its module: a second Playwright in one process, as other tests start it, finds an event loop running.
+    """
     program = shutil.which("chromium")
     if program is None:
         not_installed("no browser here: apt install chromium")
