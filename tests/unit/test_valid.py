@@ -220,7 +220,7 @@ def test_a_label_outside_the_classes_is_named_wherever_it_stands(function, place
             LABELS[function](labels)
 
 
-@pytest.mark.parametrize("function", OF_TWO, ids=name_of)
+@pytest.mark.parametrize("function", sorted(OF_TWO, key=name_of), ids=name_of)
 @pytest.mark.parametrize("bad", [2, -1, math.nan])
 def test_what_is_neither_yes_nor_no_is_refused(function, bad):
     labels = Y.to(torch.float32, copy=True)
@@ -244,7 +244,7 @@ def test_labels_may_be_views_and_may_come_from_inference_mode(function):
         assert equal(LABELS[function](Y), expected)
 
 
-@pytest.mark.parametrize("function", TAKE_PROBABILITIES & {imbalance.focal_loss, imbalance.adjusted_loss}, ids=name_of)
+@pytest.mark.parametrize("function", [imbalance.adjusted_loss, imbalance.focal_loss], ids=name_of)
 def test_losses_train_with_labels_that_were_made_in_inference_mode(function):
     with torch.inference_mode():
         y = WIDE.clone()
