@@ -226,10 +226,11 @@ def check_environment() -> list[dict]:
     rows.append(_torchvision_row())
     name = _accelerator()
     wants_gpu = os.environ.get("COURSE_PROFILE", "").strip() == "gpu"
+    threads = torch.get_num_threads()
     rows.append(
         _row(
             "device",
-            f"{name or 'CPU'}, {torch.get_num_threads()} CPU threads",
+            f"{name or 'CPU'}, {threads} CPU thread{'' if threads == 1 else 's'}",
             name is not None or not wants_gpu,
             f"COURSE_PROFILE asks for a GPU and torch sees none: {_no_gpu_cure()}.",
         )

@@ -136,6 +136,12 @@ def test_this_environment_is_sound():
     assert "pytest" not in rows  # a student does not need the extras
 
 
+def test_one_thread_is_written_as_one(monkeypatch):
+    for threads, words in ((1, "1 CPU thread"), (2, "2 CPU threads")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        assert environment()["device"]["found"].endswith(words)
+
+
 def test_a_course_that_is_imported_and_not_installed_is_shown_with_its_cure(monkeypatch):
     def requires(name):
         raise metadata.PackageNotFoundError(name)
