@@ -198,8 +198,7 @@ class Results:
             ValueError: there is no such condition or measure, or the two conditions are the same.
         """
         wide = self.by_seed(measure)
-        for name in (first, second):
-            _known(name, self.conditions, "condition")
+        first, second = (_known(name, self.conditions, "condition") for name in (first, second))
         if first == second:
             raise ValueError(f"both conditions are {first!r}: a difference needs two.")
         per_seed = wide[first] - wide[second]
@@ -215,7 +214,7 @@ class Results:
         Raises:
             ValueError: there is no such condition, or there are no such curves.
         """
-        _known(condition, self.conditions, "condition")
+        condition = _known(condition, self.conditions, "condition")
         of = self._only(of, self._curves, "learning curves", "a History or its frame")
         found = {}
         for seed in self.seeds:
@@ -432,7 +431,7 @@ def _number(value: Any) -> float | None:
 
 def _known(name: Any, names: list, what: str) -> Any:
     if name in names:
-        return name
+        return names[names.index(name)]  # 0.1 equals NumPy's float32 of it, and is another key of a dict
     close = difflib.get_close_matches(str(name), [str(known) for known in names], n=1, cutoff=0.4)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"there is no {what} {name!r}.{hint} Known: {', '.join(map(str, names))}.")

@@ -31,6 +31,7 @@ from torch import Tensor
 from course_utils import valid
 from course_utils.calibration import Reliability
 from course_utils.experiment import Results
+from course_utils.history import History
 
 # Seaborn's "colorblind", which most readers can tell apart. Its theme is spelled out in `style`: importing seaborn, and SciPy's
 # statistics with it, would cost every lesson a second.
@@ -74,7 +75,7 @@ def style() -> None:
 
 
 def learning_curves(
-    runs: Results | pd.DataFrame,
+    runs: Results | History | pd.DataFrame,
     measure: str = "loss",
     *,
     conditions: Iterable[str | float] | None = None,
@@ -87,7 +88,7 @@ def learning_curves(
     Of an experiment a line per seed is drawn, and with several conditions each has a colour and a marker.
 
     Args:
-        runs: an experiment whose runs returned a `history.History`; or the frame of one history. Curves are its columns
+        runs: an experiment whose runs returned a `history.History`; or one history, or its frame. Curves are its columns
             ``train_<measure>`` and ``val_<measure>``, or one of the two.
         measure: such as ``"loss"`` or ``"accuracy"``.
         conditions: those of the experiment to draw, one at least; all when ``None``.
@@ -106,13 +107,14 @@ def learning_curves(
         if not groups:
             raise ValueError("there is no condition to draw; leave out `conditions` for all.")
     else:
-        groups[""] = [runs]
+        groups[""] = [runs.frame if isinstance(runs, History) else runs]
     several, found = len(groups) > 1, set()
     for number, (name, frames) in enumerate(groups.items()):
+        named = "validation" if any(f"val_{measure}" in frame for frame in frames) else "training"
         for column, words in ((f"train_{measure}", "training"), (f"val_{measure}", "validation")):
             curves = [frame[column] for frame in frames if column in frame]
             found |= {words} if curves else set()
-            label = (str(name) if words == "validation" else None) if several else words
+            label = (str(name) if words == named else None) if several else words
             color = number if several else int(words == "validation")
             _curves(ax, curves, color, training=words == "training", markers=several or words == "validation", label=label)
     if not found:
@@ -145,6 +147,8 @@ def seed_curves(frames: Mapping[int, pd.DataFrame], columns: Sequence[str], *, a
 
 def _curves(ax: Axes, curves: Sequence[pd.Series], number: int, *, training: bool, markers: bool, label: str | None) -> None:
     """Curves of one kind, a line per seed; only the first has the label."""
+    if label and label.startswith("_"):
+        label = f" {label}"  # or matplotlib leaves it out of the legend
     look: dict[str, Any] = {"color": f"C{number}", "linewidth": 2 if len(curves) == 1 else 1.2}
     if markers:
         shift = number // len(_PALETTE)  # where colours begin again, markers do not

@@ -242,6 +242,7 @@ def read(path: Path) -> tuple[dict, list[Claim]]:
     claims = []
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
+        header["lesson"]  # without it nobody could say whose claims they are
         for saved in header.pop("claims"):
             given = {name: value for name, value in saved.items() if name in names}
             values = {int(seed): math.nan if value is None else float(value) for seed, value in saved["values"].items()}

@@ -308,6 +308,17 @@ def test_what_is_not_finite_is_shown_and_never_left_out():
     assert nothing.summary()["score"].tolist() == ["not finite (seed 0, 1)"]
 
 
+def test_a_condition_may_be_a_number_of_numpy():
+    found = experiment.over_seeds(
+        lambda seed, rate: {"rate": rate, "history": History([{"train_loss": 1.0}])},
+        np.array([0.1, 1.0], dtype=np.float32),
+        [0],
+        progress=False,
+    )
+    assert found.difference(1.0, 0.1).mean == pytest.approx(0.9)
+    assert found.frames(0.1)[0].train_loss.tolist() == [1.0]
+
+
 def test_a_word_that_is_not_there_gets_a_hint(scores):
     for ask, words in (
         (lambda: scores.summary("accurate"), "no measure 'accurate'. Did you mean 'accuracy'"),

@@ -198,6 +198,15 @@ def test_of_several_histories_in_a_run_one_is_named(ax):
     assert [line.get_ydata().tolist() for line in drawn(ax)] == [[2.0]]
 
 
+def test_every_condition_is_in_the_legend_with_validation_curves_or_without(ax):
+    def training_alone(seed, with_validation):
+        return {"history": History([{"train_loss": 1.0} | ({"val_loss": 2.0} if with_validation else {})])}
+
+    scores = experiment.over_seeds(training_alone, {"plain": False, "_own": False, "mixup": True}, [0], progress=False)
+    plots.learning_curves(scores, ax=ax)
+    assert [text.strip() for text in legend_of(ax)] == ["plain", "_own", "mixup", "training"]
+
+
 def test_more_conditions_than_colours_still_differ(ax):
     conditions = {f"condition {number}": 0.0 for number in range(20)}
     plots.learning_curves(experiment.over_seeds(run, conditions, [0], progress=False), ax=ax)
@@ -229,6 +238,9 @@ def test_learning_curves_of_one_history_as_lessons_draw_them(ax):
         (":", "epoch 3"),
     ]
     assert ax.lines[1].get_ydata().tolist() == frame.val_loss.tolist()
+    _, other = plt.subplots()
+    plots.learning_curves(run(0, 0.0)["history"], ax=other)
+    assert other.lines[1].get_ydata().tolist() == frame.val_loss.tolist()
 
 
 def test_only_training_is_dashed_and_no_figure_has_a_title_of_its_own(scores):

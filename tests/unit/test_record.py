@@ -223,7 +223,7 @@ def test_a_value_that_is_not_finite_is_kept_as_null(tmp_path, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '{"claims": {}', '{"claims": [{}]}', '{"claims": [{"values": [1]}]}', "{}"]
+    "text", ["", "{", "[]", "3", '{"claims": []}', '{"claims": {}', '{"claims": [{}]}', '{"claims": [{"values": [1]}]}', "{}"]
 )
 def test_a_damaged_record_is_named(tmp_path, text):
     path = tmp_path / "01.json"
