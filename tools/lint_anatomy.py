@@ -162,11 +162,9 @@ def links(notebook: NotebookNode) -> Found:
         found = re.findall(r"\]\(([^)\s]+)[^)]*\)", cell.source) + re.findall(r"(?:href|src)=[\"']([^\"']+)", cell.source)
         for link in found:
             file = link.partition("#")[0]
-            if (
-                not link.startswith(("https://", "http://", "data:", "attachment:"))
-                and file
-                and not (course.ROOT / "notebooks" / file).exists()
-            ):
+            if link.startswith(("https://", "http://", "data:", "attachment:")) or not file:
+                continue
+            if not (course.ROOT / "notebooks" / file).exists():
                 yield cell, f"correct the link, which leads to nothing: {link}"
 
 

@@ -62,9 +62,7 @@ def layout(path: Path) -> list[Finding]:
     try:
         notebook = course.read(path)
         nbformat.validate(notebook)
-    except (
-        Exception
-    ) as error:  # each kind of damage has an error of its own, and none may hide what is wrong with other lessons
+    except Exception as error:  # each kind of damage has one of its own, and none may hide what is wrong with other lessons
         words = f"{type(error).__name__}: {error}".splitlines()[0]
         return [Finding(path.stem, "-", LAYOUT, f"make it a valid notebook: {words}")]
     has_ids = (notebook.nbformat, notebook.nbformat_minor) >= (4, 5)
