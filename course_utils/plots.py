@@ -284,7 +284,7 @@ def _name_point(ax: Axes, place: tuple[float, float], name: str, taken: np.ndarr
             box = np.r_[low, low + size]
             outside = size.prod() - _shared(box, ax.get_window_extent().extents[None])
             cost = _shared(box, taken) + outside + distance  # a name far away is harder to match with its point
-            if cost < best[0]:
+            if cost < best[0] - 1e-6:  # of equal places, the first
                 best = (cost, distance, tuple(way), box)
     _, distance, way, box = best
     right, up = _anchor(np.array(way))
