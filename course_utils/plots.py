@@ -250,7 +250,7 @@ def named_points(
     ax.figure.draw_without_rendering()  # the layout settles, and with it where points are
     taken = [text.get_window_extent().extents for text in ax.texts if text.get_text()]  # boxes (left, low, right, high)
     for line in ax.lines:
-        half = 4 if line.get_marker() not in ("None", "", None) else 1
+        half = 8 if line.get_marker() not in ("None", "", None) else 1  # a name near a point would be taken for its name
         taken += [np.r_[at - half, at + half] for at in _pixels(line)]
     for place, name in zip(zip(x, y, strict=True), names, strict=True):
         if name:
