@@ -250,7 +250,7 @@ def named_points(
     ax.figure.draw_without_rendering()  # the layout settles, and with it where points are
     taken = [text.get_window_extent().extents for text in ax.texts if text.get_text()]  # boxes (left, low, right, high)
     for line in ax.lines:
-        half = 8 if line.get_marker() not in ("None", "", None) else 1  # a name near a point would be taken for its name
+        half = 10 if line.get_marker() not in ("None", "", None) else 1  # a name near a point would be taken for its name
         taken += [np.r_[at - half, at + half] for at in _pixels(line)]
     for place, name in zip(zip(x, y, strict=True), names, strict=True):
         if name:
@@ -289,7 +289,7 @@ def _name_point(ax: Axes, place: tuple[float, float], name: str, taken: np.ndarr
     _, distance, way, box = best
     right, up = _anchor(np.array(way))
     text.set(position=(distance * way[0], distance * way[1]), ha=_SIDES[right][0], va=_SIDES[up][1])
-    if distance > 12:
+    if distance > 7:
         line = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
         end = (distance * way[0], distance * way[1])
         ax.annotate("", place, xytext=end, textcoords="offset points", arrowprops=line, zorder=1.5)
