@@ -247,20 +247,24 @@ def named_points(
         raise ValueError(f"there are {len(x)} and {len(y)} coordinates and {len(names)} names; give one of each per point.")
     ax.plot(x, y, "o", color=color, markersize=6)
     ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())  # names do not move the axes
-    ax.figure.draw_without_rendering()  # the layout settles, and with it where points are
-    taken = [text.get_window_extent().extents for text in ax.texts if text.get_text()]  # boxes (left, low, right, high)
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        figure.draw_without_rendering()  # the layout settles, and with it where points are
+    # Boxes: left, low, right, high.
+    taken: list[np.ndarray] = [np.array(text.get_window_extent().extents) for text in ax.texts if text.get_text()]
     for line in ax.lines:
-        half = 10 if line.get_marker() not in ("None", "", None) else 1  # a name near a point would be taken for its name
-        taken += [np.r_[at - half, at + half] for at in _pixels(line)]
+        # A name near another point would be taken for its name; with lines there is no such danger.
+        half = 6.5 * ax.figure.dpi / 72 if line.get_marker() not in ("None", "", None) else 1
+        taken += [np.r_[at - half, at + half] for at in _pixels(line, ax)]
     for place, name in zip(zip(x, y, strict=True), names, strict=True):
         if name:
             taken.append(_name_point(ax, place, name, np.array(taken)))
     return ax
 
 
-def _pixels(line: Line2D) -> np.ndarray:
+def _pixels(line: Line2D, ax: Axes) -> np.ndarray:
     """Where a line's points are on the canvas ``(N, 2)``; if it is drawn through, also what lies between them."""
-    at = line.axes.transData.transform(np.column_stack(line.get_data()))
+    at = ax.transData.transform(np.column_stack(line.get_data()))
     at = at[np.isfinite(at).all(axis=1)]
     if line.get_linestyle() == "None" or len(at) < 2:
         return at
@@ -274,34 +278,33 @@ def _pixels(line: Line2D) -> np.ndarray:
 def _name_point(ax: Axes, place: tuple[float, float], name: str, taken: np.ndarray) -> np.ndarray:
     """Write a name where it covers least, near its point if it can, and return the box that it takes."""
     text = ax.annotate(name, place, xytext=(0, 0), textcoords="offset points", fontsize="small", zorder=4)
-    room = text.get_window_extent()
+    room, frame = text.get_window_extent(), np.array([ax.get_window_extent().extents])
     size, point = np.array([room.width, room.height]) + 2, ax.transData.transform(place)
-    best = (np.inf, 0.0, (0.0, 0.0), np.zeros(4))
-    for distance in (7, 12, 20, 30, 42, 56, 72):
-        for degrees in (0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200):
-            way = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
-            low = point + distance * ax.figure.dpi / 72 * way - size * _anchor(way)
-            box = np.r_[low, low + size]
-            outside = size.prod() - _shared(box, ax.get_window_extent().extents[None])
-            cost = _shared(box, taken) + outside + distance  # a name far away is harder to match with its point
-            if cost < best[0] - 1e-6:  # of equal places, the first
-                best = (cost, distance, tuple(way), box)
-    _, distance, way, box = best
-    right, up = _anchor(np.array(way))
-    text.set(position=(distance * way[0], distance * way[1]), ha=_SIDES[right][0], va=_SIDES[up][1])
-    if distance > 7:
+    least, chosen, box = np.inf, np.zeros(2), np.zeros(4)
+    for distance in _DISTANCES:
+        for angle in np.radians((0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200)):
+            shift = distance * np.array([np.cos(angle), np.sin(angle)])
+            low = point + shift * ax.figure.dpi / 72 - size * _anchor(shift)
+            there = np.r_[low, low + size]
+            outside = size.prod() - _shared(there, frame)
+            cost = _shared(there, taken) + outside + distance  # a name far away is harder to match with its point
+            if cost < least - 1e-6:  # of equal places, the first
+                least, chosen, box = cost, shift, there
+    right, up = _anchor(chosen)
+    text.set(position=(chosen[0], chosen[1]), ha=_SIDES[right][0], va=_SIDES[up][1])
+    if np.hypot(*chosen) > _DISTANCES[0] + 0.5:
         line = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
-        end = (distance * way[0], distance * way[1])
-        ax.annotate("", place, xytext=end, textcoords="offset points", arrowprops=line, zorder=1.5)
+        ax.annotate("", place, xytext=(chosen[0], chosen[1]), textcoords="offset points", arrowprops=line, zorder=1.5)
     return box
 
 
+_DISTANCES = (7, 12, 20, 30, 42, 56, 72)  # of a name from its point
 _SIDES = {0.0: ("left", "bottom"), 0.5: ("center", "center"), 1.0: ("right", "top")}
 
 
-def _anchor(way: np.ndarray) -> np.ndarray:
-    """Which part of a name lies towards its point: 0 its left or lower side, 1 its right or upper one, 0.5 its middle."""
-    return np.where(way > 0.1, 0.0, np.where(way < -0.1, 1.0, 0.5))
+def _anchor(shift: np.ndarray) -> np.ndarray:
+    """Which part of a shifted name lies towards its point: 0 its left or lower side, 1 its right or upper, 0.5 its middle."""
+    return np.where(shift > 1, 0.0, np.where(shift < -1, 1.0, 0.5))
 
 
 def _shared(box: np.ndarray, others: np.ndarray) -> float:
