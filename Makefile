@@ -6,6 +6,8 @@ MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The weekly job of CI gives an empty file here: then pip takes the newest versions.
+CONSTRAINTS := $(or $(COURSE_CONSTRAINTS),constraints.txt)
 # Hooks bring their own tools, so any pre-commit will do; a .venv is made for one only where there is none.
 PRE_COMMIT := $(if $(wildcard $(READY)),,$(shell command -v pre-commit 2>/dev/null))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -17,7 +19,7 @@ absolute = $(if $(filter /%,$(firstword $(1))),$(1),$(CURDIR)/$(1))
 .PHONY: help venv lessons test lint coverage lab claims bench gpu data badges release readme figure grade constraints site clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY)  ## the virtual environment, with the versions of constraints.txt
 
@@ -26,16 +28,16 @@ $(READY): pyproject.toml homework/pyproject.toml constraints.txt
 	@echo 'with the small CPU build of torch (see README.md) about 0.5 GB. When it is interrupted, the same command goes on.'
 	$(PYTHON) -m venv $(VENV)
 	[ -t 1 ] || export PIP_PROGRESS_BAR=$${PIP_PROGRESS_BAR:-off}; \
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]" -e ./homework
+	$(BIN)/python -m pip install --disable-pip-version-check -c $(call quoted,$(CONSTRAINTS)) -e ".[dev]" -e ./homework
 	-[ ! -e .git ] || $(BIN)/pre-commit install-hooks
 	@touch $@
 
-lessons: $(READY)  ## execute every lesson, one page each in site/ (PROFILE=ci for seconds)
+lessons: $(READY)  ## execute every lesson, one page each in site/ (PROFILE=ci: tiny, in a minute or two)
 	$(BIN)/python tools/lessons.py --profile $(PROFILE)
 
 site: lessons  ## the same
 
-test: $(READY) lint  ## everything CI runs
+test: $(READY) lint  ## lint, then all tests: code, lessons, claims, documents, grading
 	COURSE_PROFILE=ci OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --nbmake tests notebooks
 
 lint: $(if $(PRE_COMMIT),,$(READY))  ## formatting, spelling, types, how lessons read, notebooks without outputs, leaks
@@ -47,7 +49,7 @@ coverage: $(READY)  ## which lines the tests of the package and of grading reach
 lab: $(READY)  ## JupyterLab on the lessons
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
-claims: $(READY)  ## measure claims anew (LESSON=01 SEEDS=3,4,5; all lessons and default seeds when not given)
+claims: $(READY)  ## measure claims anew (LESSON=01 SEEDS=3,4,5; all lessons and ten seeds when not given)
 	$(BIN)/python tools/claims.py $(if $(LESSON),--lesson $(LESSON)) $(if $(SEEDS),--seeds $(SEEDS))
 
 bench: $(READY)  ## ratios of speed, measured side by side (ONLY="textbook fit": these again, the other rows are kept)

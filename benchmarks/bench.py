@@ -311,7 +311,7 @@ def import_rows(quick: bool) -> list[dict]:
         subprocess.run([sys.executable, "-c", code], check=True)
 
     found = ratios(lambda: run(f"{base}, {', '.join(rooms)}"), lambda: run(base), 1 if quick else 11)
-    note = f"whole interpreter; {len(rooms)} rooms, all but plots"
+    note = f"whole interpreter; the {len(rooms)} rooms that there were when this was measured, plots and techniques left out"
     return [row("import with course_utils / torch and torchvision alone", found, at_most=1.10, note=note)]
 
 

@@ -83,7 +83,7 @@ def text(notebook: NotebookNode) -> str:
 
 
 def repository(root: Path = ROOT) -> str:
-    """Address of the repository, from the one place that names it."""
+    """Address of the repository, as pyproject.toml names it."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return project["urls"]["Repository"].removesuffix("/").removesuffix(".git")
 

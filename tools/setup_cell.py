@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
-from course_utils import augment, check, data, models, plots, record, runtime, train
+from course_utils import augment, check, data, experiment, models, plots, record
+from course_utils import runtime, train
 
 plots.style()
 device = runtime.device()

@@ -2,7 +2,7 @@
 
 Each case trains one layer once: a layout, a precision, a shape. It runs in a copy (fork) of this process, so that a case which
 corrupts memory ends its copy and no other. Output and gradients are compared with those of float64 in torch's usual layout.
-The result of the last run is told in docs/layouts.md.
+The result of the last run stands in docs/layouts.md.
 
 Usage: python tools/sweep_layers.py [--jobs N] [--only WORD]
        ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python tools/sweep_layers.py     # as on a processor without AVX-512

@@ -81,13 +81,19 @@ def test_data_readme_has_the_checksums_and_counts():
     assert sum(facts["bytes"] for facts in manifest.values()) <= 6e6
 
 
+def test_the_repository_is_the_same_everywhere():
+    repository = PROJECT["urls"]["Repository"]
+    assert yaml.safe_load(text_of("CITATION.cff"))["repository-code"] == repository
+    (link,) = yaml.safe_load(text_of(".github/ISSUE_TEMPLATE/config.yml"))["contact_links"]
+    assert link["url"] == f"{repository}/security/policy"
+
+
 def test_the_version_is_the_same_everywhere():
     from course_utils import __version__
 
     newest = re.search(r"^## \[(\d+\.\d+\.\d+)\] - (Unreleased|\d{4}-\d\d-\d\d)$", text_of("CHANGELOG.md"), re.MULTILINE)
     citation = yaml.safe_load(text_of("CITATION.cff"))
     assert newest[1] == citation["version"] == __version__
-    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
     assert "version" in PROJECT["dynamic"]
 
 

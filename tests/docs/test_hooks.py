@@ -16,10 +16,14 @@ def text_of(name):
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+def jobs():
+    """The jobs of CI, by name."""
+    return yaml.safe_load(text_of(".github/workflows/ci.yml"))["jobs"]
+
+
 def commands(job):
     """What a job of CI runs."""
-    jobs = yaml.safe_load(text_of(".github/workflows/ci.yml"))["jobs"]
-    return [step["run"] for step in jobs[job]["steps"] if "run" in step]
+    return [step["run"] for step in jobs()[job]["steps"] if "run" in step]
 
 
 def test_hooks_bring_the_tools_of_constraints_in_one_environment():
@@ -64,6 +68,16 @@ def test_with_an_environment_its_mypy_decides(check_types, tmp_path, status):
 def test_ci_sees_the_oldest_versions_that_are_promised():
     assert any("--resolution lowest-direct" in command and '".[test]"' in command for command in commands("oldest"))
     assert commands("oldest")[-1].endswith("--nbmake tests/unit notebooks")
+    assert jobs()["oldest"]["env"]["CI"] == ""  # else tests that need more than pip installs would fail there
+
+
+def test_ci_runs_make_test_on_the_newest_versions_and_leaves_the_files_that_tests_read():
+    assert commands("newest") == commands("test")
+    assert jobs()["newest"]["env"] == {"COURSE_CONSTRAINTS": "/dev/null"}
+
+
+def test_no_job_of_ci_hangs_for_hours():
+    assert [name for name, job in jobs().items() if not 0 < job.get("timeout-minutes", 0) <= 360] == []
 
 
 def test_ci_runs_the_readmes_commands_on_windows_and_macos():

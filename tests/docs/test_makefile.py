@@ -104,6 +104,15 @@ def test_variables_of_pip_reach_pip_and_a_log_gets_no_moving_bar(make):
     assert found == given | {"PIP_PROGRESS_BAR": "off"}
 
 
+def test_the_newest_versions_come_where_constraints_are_empty(make):
+    """`make` hands over the empty file, and pip takes it."""
+    _, (_, pip) = make("venv", COURSE_CONSTRAINTS=os.devnull)
+    assert pip["arguments"][-6:-4] == ["-c", os.devnull]
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-c", os.devnull, "pip"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_choice_of_progress_bar_is_kept(make):
     _, (_, pip) = make("venv", PIP_PROGRESS_BAR="ascii")
     assert pip["environment"]["PIP_PROGRESS_BAR"] == "ascii"
