@@ -11,6 +11,7 @@ import io
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -24,6 +25,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from torch import Tensor
@@ -230,6 +232,94 @@ def mean_and_spread(
     _ticks(ax.xaxis, nbins=6)  # numbers of four digits would touch
     _legend(ax)
     return ax
+
+
+def named_points(
+    x: Sequence[float], y: Sequence[float], names: Sequence[str], *, color: str = "C0", ax: Axes | None = None
+) -> Axes:
+    """Points with their names beside them, placed so that names cover neither each other nor points (lesson 03).
+
+    A name that finds no room beside its point stands farther away, with a thin line to it. Set scales, limits, labels and
+    titles first: places are searched for the axes as they are. Names stay clear of what was drawn there before, too.
+
+    Args:
+        x, y: one number per point.
+        names: one text per point; one that is empty leaves its point without a name.
+        color: of the points.
+        ax: where to draw; the current axes when ``None``.
+
+    Raises:
+        ValueError: not as many names as points.
+    """
+    ax = ax or plt.gca()
+    if not len(x) == len(y) == len(names):
+        raise ValueError(f"there are {len(x)} and {len(y)} coordinates and {len(names)} names; give one of each per point.")
+    ax.plot(x, y, "o", color=color, markersize=6)
+    ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())  # names do not move the axes
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        figure.draw_without_rendering()  # the layout settles, and with it where points are
+    # Boxes: left, low, right, high.
+    taken: list[np.ndarray] = [np.array(text.get_window_extent().extents) for text in ax.texts if text.get_text()]
+    for line in ax.lines:
+        # A name near another point would be taken for its name; with lines there is no such danger.
+        half = 6.5 * ax.figure.dpi / 72 if line.get_marker() not in ("None", "", None) else 1
+        taken += [np.r_[at - half, at + half] for at in _pixels(line, ax)]
+    for place, name in zip(zip(x, y, strict=True), names, strict=True):
+        if name:
+            taken.append(_name_point(ax, place, name, np.array(taken)))
+    return ax
+
+
+def _pixels(line: Line2D, ax: Axes) -> np.ndarray:
+    """Where a line's points are on the canvas ``(N, 2)``; if it is drawn through, also what lies between them."""
+    at = ax.transData.transform(np.column_stack(line.get_data()))
+    at = at[np.isfinite(at).all(axis=1)]
+    if line.get_linestyle() == "None" or len(at) < 2:
+        return at
+    if line.get_drawstyle() == "steps-post":
+        corners = np.column_stack([at[1:, 0], at[:-1, 1]])
+        at = np.vstack([np.column_stack([at[:-1], corners]).reshape(-1, 2), at[-1:]])
+    parts = [np.linspace(first, last, 2 + int(np.abs(last - first).max() // 4)) for first, last in pairwise(at)]
+    return np.vstack(parts)
+
+
+def _name_point(ax: Axes, place: tuple[float, float], name: str, taken: np.ndarray) -> np.ndarray:
+    """Write a name where it covers least, near its point if it can, and return the box that it takes."""
+    text = ax.annotate(name, place, xytext=(0, 0), textcoords="offset points", fontsize="small", zorder=4)
+    room, frame = text.get_window_extent(), np.array([ax.get_window_extent().extents])
+    size, point = np.array([room.width, room.height]) + 2, ax.transData.transform(place)
+    least, chosen, box = np.inf, np.zeros(2), np.zeros(4)
+    for distance in _DISTANCES:
+        for angle in np.radians((0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200)):
+            shift = distance * np.array([np.cos(angle), np.sin(angle)])
+            low = point + shift * ax.figure.dpi / 72 - size * _anchor(shift)
+            there = np.r_[low, low + size]
+            outside = size.prod() - _shared(there, frame)
+            cost = _shared(there, taken) + outside + distance  # a name far away is harder to match with its point
+            if cost < least - 1e-6:  # of equal places, the first
+                least, chosen, box = cost, shift, there
+    right, up = _anchor(chosen)
+    text.set(position=(chosen[0], chosen[1]), ha=_SIDES[right][0], va=_SIDES[up][1])
+    if np.hypot(*chosen) > _DISTANCES[0] + 0.5:
+        line = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
+        ax.annotate("", place, xytext=(chosen[0], chosen[1]), textcoords="offset points", arrowprops=line, zorder=1.5)
+    return box
+
+
+_DISTANCES = (7, 12, 20, 30, 42, 56, 72)  # of a name from its point
+_SIDES = {0.0: ("left", "bottom"), 0.5: ("center", "center"), 1.0: ("right", "top")}
+
+
+def _anchor(shift: np.ndarray) -> np.ndarray:
+    """Which part of a shifted name lies towards its point: 0 its left or lower side, 1 its right or upper, 0.5 its middle."""
+    return np.where(shift > 1, 0.0, np.where(shift < -1, 1.0, 0.5))
+
+
+def _shared(box: np.ndarray, others: np.ndarray) -> float:
+    """Area that a box shares with others ``(N, 4)``, all as left, low, right, high."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return float(sides.clip(min=0).prod(axis=1).sum())
 
 
 def _by_seed(results: Results | pd.DataFrame, measure: str | None) -> tuple[pd.DataFrame, str]:

@@ -425,3 +425,36 @@ def loudness(bar):
     """How far a bar's colour is from white, as it is seen."""
     *color, alpha = bar.get_facecolor()
     return alpha * sum((1 - channel) ** 2 for channel in color) ** 0.5
+
+
+def boxes_of(ax):
+    ax.figure.draw_without_rendering()
+    return [text.get_window_extent() for text in ax.texts if text.get_text()]
+
+
+def test_named_points_names_every_point_and_covers_none(ax):
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(0, 10, 14), rng.uniform(0, 10, 14)
+    plots.named_points(x, y, [f"model_{number}" for number in range(14)], ax=ax)
+    boxes = boxes_of(ax)
+    assert len(boxes) == 14
+    for number, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:number])
+        assert not any(box.contains(*point) for point in ax.transData.transform(np.column_stack([x, y])))
+
+
+def test_named_points_keeps_clear_of_names_and_lines_drawn_before(ax):
+    ax.set(xlim=(0, 10), ylim=(0, 10))
+    ax.step([0, 6, 10], [5, 5.5, 9], where="post")
+    plots.named_points([6], [5.5], ["first"], ax=ax)
+    plots.named_points([6.05], [5.4], ["second"], ax=ax)
+    first, second = boxes_of(ax)
+    assert not first.overlaps(second)
+    assert ax.get_xlim() == (0, 10)
+
+
+def test_named_points_leaves_out_empty_names_and_refuses_too_few(ax):
+    plots.named_points([1, 2], [1, 2], ["", "two"], ax=ax)
+    assert [text.get_text() for text in ax.texts] == ["two"]
+    with pytest.raises(ValueError, match="2 and 2 coordinates and 1 names"):
+        plots.named_points([1, 2], [1, 2], ["one"], ax=ax)
