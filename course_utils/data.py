@@ -84,8 +84,9 @@ class Split(NamedTuple):
         """The first ``n`` samples, without a copy: a small training set (the bundled sets are shuffled).
 
         Raises:
-            ValueError: ``n`` is not a whole number from 1 to the number of samples.
+            ValueError: ``n`` is not a whole number from 1 to the number of samples, or there are not as many targets as inputs.
         """
+        valid.as_many(self.x, self.y)
         n = valid.whole_number(n, "n", 1, len(self.x))
         return Split(self.x[:n], self.y[:n])
 
@@ -364,7 +365,7 @@ class TensorLoader:
     Raises:
         ValueError: no tensors, empty or unequal ones, a batch size that is not a whole number of at least 1, ``shuffle``
             together with ``sampler``, a generator that is not on the CPU, a pass in which no batch would be left, a sampler
-            without a length, or one that gives anything but positions.
+            without a length, or one that gives anything but positions; or a ``batch_transform`` that cannot be called.
         IndexError: the sampler gives a position outside the tensors.
 
     >>> loader = TensorLoader(torch.zeros(10, 3), torch.arange(10), batch_size=4)
@@ -397,6 +398,8 @@ class TensorLoader:
         self.y = y.to(self.x.device)
         self.batch_size = valid.whole_number(batch_size, "batch_size", 1)
         self.shuffle, self.sampler, self.generator = shuffle, sampler, valid.cpu_generator(generator)
+        if batch_transform is not None and not callable(batch_transform):
+            raise ValueError(f"batch_transform is {batch_transform!r}; give a function, and sizes by name: batch_size=64.")
         self.batch_transform = batch_transform
         self.drop_last = drop_last
         if self._count() == 0:

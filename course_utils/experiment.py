@@ -14,11 +14,12 @@
 It knows no technique and no measure. Lessons 00 and 01 write the same out by hand.
 """
 
+import contextlib
 import difflib
 import math
 import numbers
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -45,7 +46,9 @@ def over_seeds(
     """Call ``run(seed, condition)`` for every condition with every seed, under one progress bar.
 
     All conditions of a seed run before the next seed begins. Before each run all generators are seeded
-    (`runtime.seed_everything`), and bars of training within it are hidden.
+    (`runtime.seed_everything`), and bars of training within it are hidden. An error or an interrupt loses the runs before it;
+    to keep those of hours, join one seed after the other: ``runs |= over_seeds(run, conditions, [seed]).runs``, then
+    ``Results(runs)``.
 
     Args:
         run: returns a dict. Numbers in it (also booleans, and tensors and arrays with no dimension) are measures; a
@@ -73,13 +76,11 @@ def over_seeds(
         for name, seed in jobs:
             bar.set_postfix_str(f"{name}, seed {seed}")
             runtime.seed_everything(seed)
-            try:
+            with _noted(name, seed):
                 found = run(seed, named[name])
                 _same_kinds(found, next(iter(runs.values()), found))  # now, and not when hours have passed
-            except Exception as error:
-                error.add_note(f"This was the run of condition {name!r} with seed {seed}.")
-                raise
-            runs[name, seed] = dict(found)
+            # Numbers as they are now: a tensor may change later, and would keep the graph of its gradient in memory.
+            runs[name, seed] = {key: _plain(value) for key, value in found.items()}
             bar.update()
         bar.set_postfix_str("")
     return Results({(name, seed): runs[name, seed] for name in named for seed in seeds})
@@ -95,24 +96,32 @@ class Results:
             with the same seeds give it: ``Results(scores.runs | more_scores.runs)``.
 
     Raises:
-        ValueError: no runs, a condition that lacks a seed, or dicts that `over_seeds` would refuse.
+        ValueError: no runs, a condition that lacks a seed, or names, seeds or dicts that `over_seeds` would refuse.
     """
 
     def __init__(self, runs: Mapping[tuple[Name, int], Mapping[str, Any]]) -> None:
         if not runs:
             raise ValueError("there are no runs: give one for each condition and seed.")
-        self.runs = dict(runs)
-        self.conditions = _different(list(dict.fromkeys(name for name, _ in runs)), "condition")
-        self.seeds = list(dict.fromkeys(seed for _, seed in runs))
+        self.runs: dict[tuple[Name, int], Mapping[str, Any]] = {}
+        for key, found in runs.items():
+            if not isinstance(key, tuple) or len(key) != 2:
+                raise ValueError(f"a run is kept as {key!r}; keep it by condition and seed, such as runs['plain', 0].")
+            name, seed = key[0], valid.whole_number(key[1], f"the seed of condition {key[0]!r}", 0, 2**32 - 1)
+            if (name, seed) in self.runs:  # tensors are different keys, whatever their values
+                raise ValueError(f"there are two runs of condition {name!r} with seed {seed}.")
+            self.runs[name, seed] = found
+        self.conditions = list(_named(dict.fromkeys(name for name, _ in self.runs)))
+        self.seeds = list(dict.fromkeys(seed for _, seed in self.runs))
         for name in self.conditions:
             for seed in self.seeds:
-                if (name, seed) not in runs:
+                if (name, seed) not in self.runs:
                     raise ValueError(
                         f"there is no run of condition {name!r} with seed {seed}: every condition needs every seed."
                     )
-        first = next(iter(runs.values()))
-        for found in runs.values():
-            _same_kinds(found, first)
+        first = next(iter(self.runs.values()))
+        for (name, seed), found in self.runs.items():
+            with _noted(name, seed):
+                _same_kinds(found, first)
         kinds = _kinds(first)
         self.measures = [name for name, kind in kinds.items() if kind == "a number"]
         self._curves = [name for name, kind in kinds.items() if kind == "learning curves"]
@@ -131,7 +140,8 @@ class Results:
 
         rows = []
         for (name, seed), found in self.runs.items():
-            rows.append({"condition": name, "seed": seed} | {measure: _number(found[measure]) for measure in self.measures})
+            row: dict[str, Any] = {measure: _number(found[measure]) for measure in self.measures}
+            rows.append({"condition": name, "seed": seed} | row)
         return pd.DataFrame(rows)
 
     def by_seed(self, measure: str | None = None) -> "pd.DataFrame":
@@ -188,8 +198,7 @@ class Results:
             ValueError: there is no such condition or measure, or the two conditions are the same.
         """
         wide = self.by_seed(measure)
-        for name in (first, second):
-            _known(name, self.conditions, "condition")
+        first, second = (_known(name, self.conditions, "condition") for name in (first, second))
         if first == second:
             raise ValueError(f"both conditions are {first!r}: a difference needs two.")
         per_seed = wide[first] - wide[second]
@@ -205,7 +214,7 @@ class Results:
         Raises:
             ValueError: there is no such condition, or there are no such curves.
         """
-        _known(condition, self.conditions, "condition")
+        condition = _known(condition, self.conditions, "condition")
         of = self._only(of, self._curves, "learning curves", "a History or its frame")
         found = {}
         for seed in self.seeds:
@@ -280,8 +289,8 @@ class Difference:
         what = f"{self.first} − {self.second}, {self.measure}"
         if not math.isfinite(self.mean):
             return f"{what}: no mean, {_not_finite(self.per_seed)}"
-        decimals = _decimals([value for value in (self.mean, self.low, self.high) if math.isfinite(value)])
-        mean, low, high = (f"{value:+.{decimals}f}".replace("-", "−") for value in (self.mean, self.low, self.high))
+        form = _form([value for value in (self.mean, self.low, self.high) if math.isfinite(value)])
+        mean, low, high = (f"{value:+{form}}".replace("-", "−") for value in (self.mean, self.low, self.high))
         if self.n == 1:
             return f"{what}: {mean} (1 seed: no interval)"
         return f"{what}: {mean} (95 % interval {low} to {high}, {self.n} seeds)"
@@ -367,11 +376,20 @@ def _named(conditions: Mapping[Name, Any] | Iterable[Name]) -> dict[Name, Any]:
 def _different(names: list, what: str) -> list:
     if not names:
         raise ValueError(f"there is no {what}; give one at least.")
-    texts = [str(name) for name in names]
-    for text in texts:
-        if texts.count(text) > 1:
-            raise ValueError(f"there are two of {what} {text}; each must be there once.")
+    for place, name in enumerate(names):
+        for other in names[:place]:
+            if name == other or str(name) == str(other):  # a dict takes 1 and True for one key, a reader 1 and "1" for one name
+                raise ValueError(f"there are two of {what} {name} ({other!r} and {name!r}); each must be there once.")
     return names
+
+
+@contextlib.contextmanager
+def _noted(name: Name, seed: int) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"This was the run of condition {name!r} with seed {seed}.")
+        raise
 
 
 def _kinds(found: Mapping[str, Any]) -> dict[str, str]:
@@ -383,8 +401,8 @@ def _kinds(found: Mapping[str, Any]) -> dict[str, str]:
         raise ValueError(f'run returned {shown}; it must return a dict, such as {{"accuracy": 0.9}}.')
     kinds = {}
     for name, value in found.items():
-        if not isinstance(name, str) or name in ("condition", "seed"):
-            raise ValueError(f"run returned something named {name!r}; names are text other than 'condition' and 'seed'.")
+        if not isinstance(name, str) or name in ("condition", "seed", "n"):
+            raise ValueError(f"run returned something named {name!r}; names are text other than 'condition', 'seed' and 'n'.")
         is_curves = isinstance(value, (History, pd.DataFrame))
         kinds[name] = "learning curves" if is_curves else "something else" if _number(value) is None else "a number"
     return kinds
@@ -401,15 +419,19 @@ def _same_kinds(found: Mapping[str, Any], first: Mapping[str, Any]) -> None:
             raise ValueError(f"run returned {kind} as {name!r} ({found[name]!r:.60}), and before {expected[name]}.")
 
 
+def _plain(value: Any) -> Any:
+    is_one_number = isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0
+    return value.item() if is_one_number else value
+
+
 def _number(value: Any) -> float | None:
-    if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0:
-        value = value.item()
+    value = _plain(value)
     return float(value) if isinstance(value, numbers.Real) else None
 
 
 def _known(name: Any, names: list, what: str) -> Any:
     if name in names:
-        return name
+        return names[names.index(name)]  # 0.1 equals NumPy's float32 of it, and is another key of a dict
     close = difflib.get_close_matches(str(name), [str(known) for known in names], n=1, cutoff=0.4)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"there is no {what} {name!r}.{hint} Known: {', '.join(map(str, names))}.")
@@ -422,16 +444,16 @@ def _count(things: list, what: str) -> str:
 def _mean_and_std(values: "pd.Series") -> str:
     if not np.isfinite(values).all():
         return _not_finite(values)
-    decimals = _decimals(values)
-    mean = f"{values.mean():.{decimals}f}"
-    return mean if len(values) == 1 else f"{mean} ± {values.std():.{decimals}f}"
+    form = _form(values)
+    mean = f"{values.mean():{form}}"
+    return mean if len(values) == 1 else f"{mean} ± {values.std():{form}}"
 
 
 def _test_error(shares: "pd.Series", measure: str, samples: int) -> str:
     if not np.isfinite(shares).all():
         return ""
     error = standard_error(valid.share(shares.mean(), measure, "with test_samples, a measure"), samples)
-    return f"± {error:.{_decimals([error])}f}"
+    return f"± {error:{_form([error])}}"
 
 
 def _not_finite(values: "pd.Series") -> str:
@@ -439,9 +461,11 @@ def _not_finite(values: "pd.Series") -> str:
     return f"not finite (seed {seeds})"
 
 
-def _decimals(values: Iterable[float]) -> int:
-    """Three decimals; fewer for large numbers, more where three would show only zeros."""
+def _form(values: Iterable[float]) -> str:
+    """How numbers are written: three decimals; fewer for large ones, more where three would show only zeros."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest >= 1e7:  # as of a loss that has diverged
+        return ".3e"
     if largest >= 100:
-        return 1
-    return 3 if largest >= 0.01 or largest == 0 else 2 - math.floor(math.log10(largest))
+        return ".1f"
+    return ".3f" if largest >= 0.01 or largest == 0 else f".{2 - math.floor(math.log10(largest))}f"

@@ -31,6 +31,7 @@ from torch import Tensor
 from course_utils import valid
 from course_utils.calibration import Reliability
 from course_utils.experiment import Results
+from course_utils.history import History
 
 # Seaborn's "colorblind", which most readers can tell apart. Its theme is spelled out in `style`: importing seaborn, and SciPy's
 # statistics with it, would cost every lesson a second.
@@ -74,10 +75,11 @@ def style() -> None:
 
 
 def learning_curves(
-    runs: Results | pd.DataFrame,
+    runs: Results | History | pd.DataFrame,
     measure: str = "loss",
     *,
-    conditions: Sequence[str | float] | None = None,
+    conditions: Iterable[str | float] | None = None,
+    of: str | None = None,
     best_epoch: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -86,29 +88,33 @@ def learning_curves(
     Of an experiment a line per seed is drawn, and with several conditions each has a colour and a marker.
 
     Args:
-        runs: an experiment whose runs returned a `history.History`; or the frame of one history. Curves are its columns
+        runs: an experiment whose runs returned a `history.History`; or one history, or its frame. Curves are its columns
             ``train_<measure>`` and ``val_<measure>``, or one of the two.
         measure: such as ``"loss"`` or ``"accuracy"``.
-        conditions: those of the experiment to draw; all when ``None``.
+        conditions: those of the experiment to draw, one at least; all when ``None``.
+        of: name under which the runs of the experiment returned the curves; may be left out where there is only one.
         best_epoch: marked with a vertical line when given.
         ax: where to draw; the current axes when ``None``.
 
     Raises:
-        ValueError: there is no such condition or measure.
+        ValueError: there is no such condition or measure, or there are several curves and ``of`` names none.
     """
     ax = ax or plt.gca()
     groups: dict[str | float, list[pd.DataFrame]] = {}
     if isinstance(runs, Results):
-        for name in conditions or runs.conditions:
-            groups[name] = list(runs.frames(name).values())
+        for name in runs.conditions if conditions is None else conditions:
+            groups[name] = list(runs.frames(name, of).values())
+        if not groups:
+            raise ValueError("there is no condition to draw; leave out `conditions` for all.")
     else:
-        groups[""] = [runs]
+        groups[""] = [runs.frame if isinstance(runs, History) else runs]
     several, found = len(groups) > 1, set()
     for number, (name, frames) in enumerate(groups.items()):
+        named = "validation" if any(f"val_{measure}" in frame for frame in frames) else "training"
         for column, words in ((f"train_{measure}", "training"), (f"val_{measure}", "validation")):
             curves = [frame[column] for frame in frames if column in frame]
             found |= {words} if curves else set()
-            label = (str(name) if words == "validation" else None) if several else words
+            label = (str(name) if words == named else None) if several else words
             color = number if several else int(words == "validation")
             _curves(ax, curves, color, training=words == "training", markers=several or words == "validation", label=label)
     if not found:
@@ -141,9 +147,12 @@ def seed_curves(frames: Mapping[int, pd.DataFrame], columns: Sequence[str], *, a
 
 def _curves(ax: Axes, curves: Sequence[pd.Series], number: int, *, training: bool, markers: bool, label: str | None) -> None:
     """Curves of one kind, a line per seed; only the first has the label."""
+    if label and label.startswith("_"):
+        label = f" {label}"  # or matplotlib leaves it out of the legend
     look: dict[str, Any] = {"color": f"C{number}", "linewidth": 2 if len(curves) == 1 else 1.2}
     if markers:
-        look |= {"marker": _MARKERS[number % len(_MARKERS)], "markersize": 5}
+        shift = number // len(_PALETTE)  # where colours begin again, markers do not
+        look |= {"marker": _MARKERS[(number + shift) % len(_MARKERS)], "markersize": 5}
     for place, curve in enumerate(curves):
         few = max(1, len(curve) // (8 if len(curves) == 1 else 4))  # some markers tell the lines apart, more would hide them
         look |= {"markevery": (place % few, few), "zorder": 2 + place / 1000}  # no condition lies on top of all others
@@ -171,7 +180,7 @@ def paired(
         ax: where to draw; the current axes when ``None``.
 
     Raises:
-        ValueError: there is no such measure.
+        ValueError: there is no such measure, or a frame that is empty or holds what is no number.
     """
     ax = ax or plt.gca()
     frame, name = _by_seed(results, measure)
@@ -203,7 +212,7 @@ def mean_and_spread(
         ax: where to draw; the current axes when ``None``.
 
     Raises:
-        ValueError: there is no such measure.
+        ValueError: there is no such measure, or a frame that is empty or holds what is no number.
     """
     ax = ax or plt.gca()
     frame, name = _by_seed(results, measure)
@@ -231,7 +240,15 @@ def _by_seed(results: Results | pd.DataFrame, measure: str | None) -> tuple[pd.D
         frame, name = results, ""
     else:
         raise ValueError(f"a frame holds one measure: leave out {measure!r}, and say what it is by the label of its axis.")
-    return frame.replace([np.inf, -np.inf], np.nan), name
+    try:
+        numbers = frame.astype(float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "the frame holds what is no number; give the experiment itself, or a row per seed and a column per condition."
+        ) from None
+    if numbers.empty:
+        raise ValueError("the frame is empty; give a row per seed and a column per condition, one at least.")
+    return numbers.replace([np.inf, -np.inf], np.nan), name
 
 
 def _names(frame: pd.DataFrame) -> list[str]:
@@ -252,7 +269,7 @@ def _fit_tick_labels(ax: Axes) -> None:
     inches = ax.bbox.width / ax.figure.dpi / len(labels)
     width = int(inches * 72 / 5.8)  # letters; one of 11 points is about 5.8 wide
     texts = [label.get_text() for label in labels]
-    if max(len(word) for text in texts for word in text.split()) > width:
+    if max((len(word) for text in texts for word in text.split()), default=0) > width:
         ax.set_xticks(ax.get_xticks(), texts, rotation=30, ha="right", rotation_mode="anchor")
         return
     lines = [[textwrap.fill(line, width) for line in text.split("\n")] for text in texts]
@@ -489,8 +506,9 @@ def slider(name: str, values: Iterable[Any], draw: Callable[[Any], Any], *, star
     values = list(values)
     if not values:
         raise ValueError("there are no values to slide through.")
-    if start is not None and start not in values:
-        raise ValueError(f"start is {start!r}; it must be one of the values, {', '.join(map(_text, values))}.")
+    texts = [_text(value) for value in values]
+    if start is not None and _text(start) not in texts:  # as a reader sees them: 0.3 is among np.linspace(0, 1, 11)
+        raise ValueError(f"start is {start!r}; it must be one of the values, {', '.join(texts)}.")
     frames, size = [], 0
     for number, value in enumerate(values, start=1):
         label = f"{name} {_text(value)}"
@@ -503,7 +521,7 @@ def slider(name: str, values: Iterable[Any], draw: Callable[[Any], Any], *, star
                 f"{number} of {len(values)} frames take {size / 1e6:.0f} MB, and a slider may take {MOST_MEGABYTES}: "
                 "give fewer values, or draw smaller figures (figsize)."
             )
-    place = 0 if start is None else values.index(start)
+    place = 0 if start is None else texts.index(_text(start))
     shown = "\n".join(frames)
     key = hashlib.sha256(shown.encode()).hexdigest()[:16]  # the same in every execution: a page that is built again is equal
     page = {"key": key, "name": html.escape(name), "last": len(values) - 1, "start": place}
@@ -528,7 +546,10 @@ def _frame(draw: Callable[[Any], Any], value: object, alt: str) -> str:
         if not figure.axes and found is not None:
             return f"<pre>{html.escape(str(found))}</pre>"
         if not figure.axes:
-            raise ValueError(f"draw({value!r}) drew nothing: let it draw on the current figure, or return a table or a text.")
+            raise ValueError(
+                f"draw({value!r}) left nothing: let it draw on the current figure, without plt.show or plt.close, or return "
+                "a table or a text."
+            )
         picture = io.BytesIO()
         figure.savefig(picture, format="png", facecolor="white")
     finally:

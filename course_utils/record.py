@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from course_utils import experiment, runtime
+from course_utils import experiment, runtime, valid
 from course_utils.files import say, write_text
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class Claim:
 
     @property
     def mean(self) -> float:
-        """Mean of the values."""
-        return statistics.fmean(self.values.values())
+        """Mean of the values; NaN where one is not finite."""
+        return experiment.interval(self.values.values()).mean
 
     @property
     def sd(self) -> float:
@@ -99,11 +99,11 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether all bounds are met; a value that is not a number meets none."""
+        """Whether all bounds are met; a value that is not finite meets none."""
         mean, values = self.mean, list(self.values.values())
         judged = {name: values if name.startswith("each") else [mean] for name in self.bounds}
         return all(
-            value >= bound if _BOUNDS[name][1] > 0 else value <= bound
+            math.isfinite(value) and (value >= bound if _BOUNDS[name][1] > 0 else value <= bound)
             for name, bound in self.bounds.items()
             for value in judged[name]
         )
@@ -152,13 +152,14 @@ class Claims:
             name, statement, values, bounds: see `Claim`; ``values`` may be a series with the seeds as its index.
 
         Raises:
-            ValueError: no values, two values for a seed, no bound, or a name that is taken.
+            ValueError: no values, two values for a seed, no bound, one that is not finite, or a name that is taken where
+                lessons are judged or recorded. Elsewhere the claim takes the place of the other: its cell ran again.
             AssertionError: the claim does not hold where lessons are judged.
         """
         claim = self._made(name, statement, values, bounds)
         if not claim.rule:
             raise ValueError(f"claim {name!r} needs a bound, such as mean_at_least=0.")
-        self.made.append(claim)
+        self._keep(claim)
         said = f"{claim.found}. The lesson says {claim.rule}"
         if runtime.profile() == "ci":
             say(f"{said}; not judged under profile ci, whose runs are too short.")
@@ -177,21 +178,37 @@ class Claims:
             name, statement, values: see `Claim`.
 
         Raises:
-            ValueError: no values, two values for a seed, or a name that is taken.
+            ValueError: no values, two values for a seed, or a name that is taken, as for `add`.
         """
         claim = self._made(name, statement, values, {})
-        self.made.append(claim)
+        self._keep(claim)
         say(f"{claim.found}. Not shown: this differs too much from seed to seed for the lesson to claim it.")
 
     def _made(self, name: str, statement: str, values: "dict[int, float] | pd.Series", bounds: dict) -> Claim:
-        measured = {int(seed): float(value) for seed, value in values.items()}
+        try:
+            measured = {int(seed): float(value) for seed, value in values.items()}
+        except (AttributeError, TypeError, ValueError):
+            shown = f"{values!r}"[:80]
+            raise ValueError(
+                f"values of claim {name!r} are {shown}; give a number for each seed, such as {{0: 0.5}}."
+            ) from None
         if not measured:
             raise ValueError(f"claim {name!r} needs at least one value.")
         if len(measured) < len(values):
             raise ValueError(f"claim {name!r} has two values for a seed: {list(values.keys())}. Give each seed one value.")
-        if any(other.name == name for other in self.made):
-            raise ValueError(f"claim {name!r} is made twice in lesson {self.lesson}.")
-        return Claim(name, statement, measured, **{key: None if b is None else float(b) for key, b in bounds.items()})
+        for key, bound in bounds.items():
+            if bound is not None:
+                bounds[key] = valid.number(bound, f"{key} of claim {name!r}", "a bound is a finite number")
+        return Claim(name, statement, measured, **bounds)
+
+    def _keep(self, claim: Claim) -> None:
+        names = [other.name for other in self.made]
+        if claim.name not in names:
+            self.made.append(claim)
+        elif os.environ.get("COURSE_JUDGE") or os.environ.get("COURSE_RESULTS"):
+            raise ValueError(f"claim {claim.name!r} is made twice in lesson {self.lesson}.")
+        else:
+            self.made[names.index(claim.name)] = claim
 
     def save(self) -> None:
         """Write the claims to ``$COURSE_RESULTS/<profile>/<lesson>.json``; without that variable, or above rank 0, nothing."""
@@ -215,14 +232,25 @@ def write(path: Path, header: dict, claims: list[Claim]) -> None:
 
 
 def read(path: Path) -> tuple[dict, list[Claim]]:
-    """Read a record: its header, and its claims."""
-    header = json.loads(path.read_text(encoding="utf-8"))
+    """Read a record: its header, and its claims.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is not a record, or half of one.
+    """
     names = {attribute.name for attribute in fields(Claim)}
     claims = []
-    for saved in header.pop("claims"):
-        given = {name: value for name, value in saved.items() if name in names}
-        values = {int(seed): math.nan if value is None else value for seed, value in saved["values"].items()}
-        claims.append(Claim(**{**given, "values": values}))
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+        header["lesson"]  # without it nobody could say whose claims they are
+        for saved in header.pop("claims"):
+            given = {name: value for name, value in saved.items() if name in names}
+            values = {int(seed): math.nan if value is None else float(value) for seed, value in saved["values"].items()}
+            claims.append(Claim(**{**given, "values": values}))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no record of claims ({type(error).__name__}: {error}): restore it, or measure them again."
+        ) from error
     return header, claims
 
 

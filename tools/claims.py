@@ -8,9 +8,11 @@ A claim is kept when the mean of its ten values lies three standard deviations o
 Usage: python tools/claims.py [--lesson 01] [--seeds 3,4,5] [--profile cpu|gpu] [--margins | --rejudge]
 """
 
+import argparse
 import ast
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from pathlib import Path
 import course
 from course_utils import record
 from course_utils.record import Claim
+from lint_style import tree
 
 SEEDS = ",".join(map(str, range(10)))
 LEAST_MARGIN = 3  # standard deviations
@@ -37,18 +40,27 @@ def stated(path: Path) -> list[Claim]:
     """Claims as a lesson states them, without values: read from its cells, which are not run.
 
     Raises:
-        SystemExit: a name, statement or bound is not written out where the claim is made.
+        SystemExit: a name, statement or bound is not written out where the claim is made, a name is taken, or Python does not
+            read the cell.
     """
-    found = []
+    found: list[Claim] = []
     for cell in course.read(path).cells:
         if cell.cell_type == "code" and "claims." in cell.source:
-            found += [_stated(call, f"{path.name}, cell {cell.id}") for call in _calls(cell.source)]
+            where = f"{path.name}, cell {cell.id}"
+            for call in _calls(cell.source, where):
+                claim = _stated(call, where)
+                if any(other.name == claim.name for other in found):
+                    raise SystemExit(f"{where}: the claim {claim.name!r} is made twice; give each a name of its own.")
+                found.append(claim)
     return found
 
 
-def _calls(source: str) -> list[ast.Call]:
+def _calls(source: str, where: str) -> list[ast.Call]:
     makers = ("claims.add", "claims.not_shown")
-    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    parsed = tree(source)
+    if parsed is None:
+        raise SystemExit(f"{where}: correct the code: Python does not read it")
+    nodes = [node for node in ast.walk(parsed) if isinstance(node, ast.Call)]
     return sorted((call for call in nodes if ast.unparse(call.func) in makers), key=lambda call: call.lineno)
 
 
@@ -85,9 +97,21 @@ def weakness(claim: Claim) -> str:
     return ""
 
 
+def recorded(path: Path) -> tuple[dict, list[Claim]]:
+    """What a record holds.
+
+    Raises:
+        SystemExit: it is damaged.
+    """
+    try:
+        return record.read(path)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{error} `make claims LESSON={path.stem}` measures them.") from None
+
+
 def complaints(path: Path, *, firm: bool) -> Iterator[str]:
     """A line for each recorded claim that does not hold or, where they are to be ``firm``, has a weakness that is not meant."""
-    header, claims = record.read(path)
+    header, claims = recorded(path)
     for claim in claims:
         where = f"lesson {header['lesson']}, {claim.name}"
         if claim.verdict == "does not hold":
@@ -100,7 +124,7 @@ def margins(paths: list[Path]) -> str:
     """A table of recorded claims, closest to their bounds first; what is not shown stands at the end."""
     rows = []
     for path in paths:
-        header, claims = record.read(path)
+        header, claims = recorded(path)
         rows += [(f"{header['lesson']}/{claim.name}", claim) for claim in claims]
     rows.sort(key=lambda row: (not row[1].bounds, -math.inf if math.isnan(row[1].margin) else row[1].margin))
     table = [("lesson/name", "mean", "sd", "n", "margin", "asked", "")]
@@ -117,9 +141,9 @@ def rejudge(lesson: Path, path: Path) -> Iterator[str]:
     """Judge recorded values by the bounds that the lesson states now, and rewrite the record; a line for what changed.
 
     Raises:
-        SystemExit: the lesson makes a claim that was not measured; the record stays as it is.
+        SystemExit: the lesson makes a claim that was not measured, or the record is damaged; it stays as it is.
     """
-    header, measured = record.read(path)
+    header, measured = recorded(path)
     old, new = ({claim.name: claim for claim in claims} for claims in (measured, stated(lesson)))
     if unknown := [name for name in new if name not in old]:
         number = course.number(lesson)
@@ -144,10 +168,17 @@ def measure(lessons: list[Path], results: Path, profile: str, seeds: str) -> int
     return subprocess.run([*runner, *map(str, lessons)], cwd=course.ROOT, env=environment, check=False).returncode
 
 
+def seeds_of(text: str) -> str:
+    """Seeds as the lessons read them, refused here if they cannot: the lessons would find out one by one."""
+    if text and not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"write whole numbers with commas between, as in 3,4,5, not {text!r}")
+    return text
+
+
 def main() -> None:
     parser = course.parser(__doc__)
     parser.add_argument("--lesson", help="number of one lesson, such as 01; all when not given")
-    parser.add_argument("--seeds", default="", help="seeds in place of the ten of the record, such as 3,4,5")
+    parser.add_argument("--seeds", type=seeds_of, default="", help="seeds in place of the ten of the record, such as 3,4,5")
     parser.add_argument("--profile", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--margins", action="store_true", help="measure nothing: show how far the claims are from their bounds")
     parser.add_argument(
@@ -165,13 +196,24 @@ def main() -> None:
         seeds = options.seeds or (SEEDS if options.profile == "cpu" else "")
         ran = measure([lessons[number] for number in chosen], results, options.profile, seeds)
 
-    records = [path for number in chosen if (path := results / options.profile / f"{number}.json").exists()]
+    wanted = [results / options.profile / f"{number}.json" for number in chosen]
+    records = [path for path in wanted if path.exists()]
     if options.rejudge:
-        print("\n".join(line for path in records for line in rejudge(lessons[path.stem], path)) or "no bound has changed")
+        changes = 0
+        for path in records:
+            for line in rejudge(lessons[path.stem], path):  # a record is rewritten: said at once, whatever befalls the next
+                print(line)
+                changes += 1
+        print(f"{changes} claims have changed")
     if options.margins:
         print(margins(records))
     firm = options.profile == "cpu" and not options.seeds
-    found = [line for path in records for line in complaints(path, firm=firm)]
+    found = [
+        f"lesson {path.stem}: there is no record {path}: run `make claims LESSON={path.stem}`"
+        for path in wanted
+        if not path.exists()
+    ]
+    found += [line for path in records for line in complaints(path, firm=firm)]
     print("\n".join(found))
     sys.exit(bool(ran or found))
 

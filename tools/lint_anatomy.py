@@ -56,7 +56,7 @@ def is_test_of(cell: NotebookNode | None, answer: NotebookNode) -> bool:
 
 def with_next(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, NotebookNode | None]]:
     """Each cell with the one below it."""
-    yield from zip(notebook.cells, [*notebook.cells[1:], None], strict=True)
+    yield from zip(notebook.cells, [*notebook.cells, None][1:], strict=True)
 
 
 def sections(notebook: NotebookNode) -> Found:
@@ -162,7 +162,9 @@ def links(notebook: NotebookNode) -> Found:
         found = re.findall(r"\]\(([^)\s]+)[^)]*\)", cell.source) + re.findall(r"(?:href|src)=[\"']([^\"']+)", cell.source)
         for link in found:
             file = link.partition("#")[0]
-            if not link.startswith(("https://", "http://")) and file and not (course.ROOT / "notebooks" / file).exists():
+            if link.startswith(("https://", "http://", "data:", "attachment:")) or not file:
+                continue
+            if not (course.ROOT / "notebooks" / file).exists():
                 yield cell, f"correct the link, which leads to nothing: {link}"
 
 
@@ -262,11 +264,11 @@ def answers(notebook: NotebookNode) -> Found:
     """In homework, the cell below an answer is its test, unless a person reads the answer; other cells are ours."""
     for cell, below in with_next(notebook):
         facts = cell.metadata.get("nbgrader", {})
-        if facts.get("solution") and not facts["grade"] and not is_test_of(below, cell):
+        if facts.get("solution") and not facts.get("grade") and not is_test_of(below, cell):
             yield cell, "put the answer's test below it"
-        if facts.get("grade") and not facts["solution"] and not re.search(r"\bcheck\.\w+\(", cell.source):
+        if facts.get("grade") and not facts.get("solution") and not re.search(r"\bcheck\.\w+\(", cell.source):
             yield cell, "begin the test with a call of check, a hint for the student"
-        if facts and facts["solution"] == facts["locked"]:
+        if facts and facts.get("solution") == facts.get("locked"):
             yield cell, "let the cell be for an answer, or locked"
 
 

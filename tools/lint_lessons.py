@@ -1,9 +1,10 @@
 """Check how lessons are built and how they read, without running them. `make lint` and a commit hook do this.
 
 A finding names a lesson, a cell ("-": the lesson as a whole) and a rule, and says what to do. What lessons broke before
-there was a rule stands in tools/lint_known.txt, as lines `lesson cell rule`. That list only shrinks: a finding that is not
-on it is an error, and so is a line that no longer applies. --shrink removes such lines and never adds one. (Where there is
-no list at all, --shrink begins one with all that is found.) Needs nbformat alone, and no .venv.
+there was a rule stands in tools/lint_known.txt, as lines `lesson cell rule`, one for each finding: a cell that breaks a rule
+more often than it has lines is an error. The list only shrinks: a line that no longer applies is an error, too. --shrink
+removes such lines and never adds one. (Where there is no list at all, --shrink begins one with all that is found.) Needs
+nbformat alone, and no .venv.
 Usage: python tools/lint_lessons.py [--shrink] [--known] [--figures]
 """
 
@@ -57,13 +58,15 @@ def findings(lesson: str, notebook: NotebookNode, rules: Iterable[str] = RULES) 
 
 
 def layout(path: Path) -> list[Finding]:
-    """Whether a file is a valid notebook, written as JupyterLab writes it."""
-    notebook = course.read(path)
+    """Whether a file is a valid notebook, written as JupyterLab writes it. If not, other rules may not be able to read it."""
     try:
+        notebook = course.read(path)
         nbformat.validate(notebook)
-    except nbformat.ValidationError as error:
-        return [Finding(path.stem, "-", LAYOUT, f"make it a valid notebook: {error.message}")]
-    if path.read_text(encoding="utf-8") == course.text(notebook):
+    except Exception as error:  # each kind of damage has one of its own, and none may hide what is wrong with other lessons
+        words = f"{type(error).__name__}: {error}".splitlines()[0]
+        return [Finding(path.stem, "-", LAYOUT, f"make it a valid notebook: {words}")]
+    has_ids = (notebook.nbformat, notebook.nbformat_minor) >= (4, 5)
+    if has_ids and path.read_text(encoding="utf-8") == course.text(notebook):
         return []
     return [Finding(path.stem, "-", LAYOUT, "save it in JupyterLab, so that its layout is that of all lessons")]
 
@@ -84,25 +87,25 @@ def read_known(path: Path) -> list[str]:
 
 
 def compared(found: list[Finding], known: list[str]) -> tuple[list[Finding], list[str]]:
-    """Findings that are not known, and known lines that nothing breaks any more (or that stand twice)."""
-    broken = {finding.line for finding in found}
-    times = Counter(known)
-    stale = [line for line in times if line not in broken or times[line] > 1]
-    return [finding for finding in found if finding.line not in times], stale
+    """All findings of which there are more than lines, and the lines of which there are more than findings."""
+    times, lines = Counter(finding.line for finding in found), Counter(known)
+    return [finding for finding in found if times[finding.line] > lines[finding.line]], list((lines - times).elements())
 
 
 def shrink(found: list[Finding], path: Path) -> int:
     """Remove lines that nothing breaks any more from the list, or begin one. How many lines it lost."""
-    broken = sorted({finding.line for finding in found})
+    broken = sorted(finding.line for finding in found)
     known = read_known(path) if path.exists() else broken
-    kept = [line for line in broken if line in known]
-    head = "# What lessons broke before there was a rule: lesson, cell, rule. Lines are removed, never added.\n"
+    kept = sorted((Counter(broken) & Counter(known)).elements())
+    head = "# What lessons broke before there was a rule, a line each: lesson, cell, rule. Lines are removed, never added.\n"
     files.write_text(path, head + "".join(f"{line}\n" for line in kept))
     return len(known) - len(kept)
 
 
 def place_in(path: Path, cell: str) -> int:
-    """Number of the line of a notebook's file at which a cell stands."""
+    """Number of the line of a notebook's file at which a cell stands; 1 for the notebook as a whole."""
+    if cell == "-":
+        return 1
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip() == f'"id": "{cell}",':
             return number
@@ -130,24 +133,34 @@ def main() -> None:
     parser.add_argument("--list", type=Path, default=KNOWN, help="the list of known findings")
     options = parser.parse_args()
     paths = {path.stem: path for path in course.lessons(options.root)}
-    notebooks = {name: course.read(path) for name, path in paths.items()}
+    if not paths:
+        parser.error(f"there is no lesson in {options.root / 'notebooks'}")
+    notebooks, found = {}, numbering(paths.values())
+    for name, path in paths.items():
+        broken = layout(path)
+        found += broken
+        if not broken:
+            notebooks[name] = course.read(path)
+            found += findings(name, notebooks[name])
     if options.figures:
         print(lint_figures.table(notebooks))
         return
-    found = numbering(paths.values())
-    for name, path in paths.items():
-        found += layout(path) + findings(name, notebooks[name])
-    if options.shrink:
+    unread = {finding.lesson for finding in found if finding.rule in (LAYOUT, "syntax")}  # nothing is known of what they break
+    if options.shrink and unread:
+        print(f"no lines removed: first put right {', '.join(sorted(unread))}")
+    elif options.shrink:
         print(f"{shrink(found, options.list)} lines removed from {options.list.name}")
-    new, stale = compared(found, read_known(options.list))
+    known = read_known(options.list)
+    new, stale = compared(found, known)
+    stale = [line for line in stale if line.split()[0] not in unread]
     for finding in found if options.known else new:
-        path = paths[finding.lesson]
-        say(finding.rule, path, options.root, place_in(path, finding.cell), f"{finding.cell}: {finding.message}")
+        path, times = paths[finding.lesson], known.count(finding.line)
+        remark = f" (known: {times} of these)" if times and finding in new else ""
+        say(finding.rule, path, options.root, place_in(path, finding.cell), f"{finding.cell}: {finding.message}{remark}")
     for line in stale:
         print(f"{options.list.name}: remove the line {line!r}: it no longer applies (--shrink removes all such lines)")
     print(lint_figures.table(notebooks))
-    kept = len(set(read_known(options.list))) - len(stale)
-    print(f"{len(new)} new findings; {kept} lines of known ones; {len(stale)} lines to remove")
+    print(f"{len(new)} new findings; {len(known) - len(stale)} lines of known ones; {len(stale)} lines to remove")
     sys.exit(bool(new or stale))
 
 

@@ -4,6 +4,7 @@ Each rule takes a notebook and gives pairs: the cell, and what to do. The set-up
 """
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -33,10 +34,10 @@ def written(notebook: NotebookNode) -> list[NotebookNode]:
 def tree(source: str) -> ast.Module | None:
     """Syntax tree of a cell, whose magics and shell commands stand for nothing; None when it is not Python."""
     lines = [re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in source.splitlines()]
-    try:
-        return ast.parse("\n".join(lines))
-    except SyntaxError:
-        return None
+    for text in (source, "\n".join(lines)):  # as it is, first: % and != may begin a line of an expression
+        with contextlib.suppress(SyntaxError, ValueError):  # the latter of a null byte
+            return ast.parse(text)
+    return None
 
 
 def nodes(cell: NotebookNode) -> Iterator[ast.AST]:
@@ -65,9 +66,9 @@ def syntax(notebook: NotebookNode) -> Found:
 
 def line_length(notebook: NotebookNode) -> Found:
     for cell in written(notebook):
-        lengths = [len(line) for line in cell.source.splitlines()]
-        if too_long := [length for length in lengths if length > WIDTH]:
-            yield cell, f"break lines after at most {WIDTH} characters; {len(too_long)} are longer, up to {max(too_long)}"
+        for number, line in enumerate(cell.source.splitlines(), start=1):
+            if len(line) > WIDTH:
+                yield cell, f"break line {number} after at most {WIDTH} characters; it has {len(line)}"
 
 
 def folded(notebook: NotebookNode) -> Found:
@@ -170,7 +171,6 @@ def details(notebook: NotebookNode) -> Found:
                     cell,
                     "put a blank line below </summary> and one above </details>, or Markdown and formulas in it stay raw",
                 )
-                break
 
 
 def alt(notebook: NotebookNode) -> Found:
@@ -193,7 +193,7 @@ def caption(notebook: NotebookNode) -> Found:
 def english(notebook: NotebookNode) -> Found:
     for cell in markdown(notebook):
         for pattern, advice in WORDS.items():
-            if found := re.search(pattern, cell.source):
+            for found in re.finditer(pattern, cell.source):
                 yield cell, f"{advice}: {found.group()!r}"
 
 

@@ -104,6 +104,12 @@ def test_claims_are_read_from_a_lesson_that_is_not_run(tmp_path):
     ]
     with pytest.raises(SystemExit, match=r"01_fitting\.ipynb, cell .*write out name, statement and bounds"):
         claims.stated(lesson(tmp_path, 'claims.add("gain", "gain", values, **bounds)'))
+    twice = 'claims.add("gain", "gain", values, mean_at_least=1)'
+    with pytest.raises(SystemExit, match=r"01_fitting\.ipynb, cell .*'gain' is made twice"):
+        claims.stated(lesson(tmp_path, twice, twice))
+    with pytest.raises(SystemExit, match=r"01_fitting\.ipynb, cell .*Python does not read it"):
+        claims.stated(lesson(tmp_path, twice + "\nfor"))
+    assert len(claims.stated(lesson(tmp_path, "%matplotlib inline\n" + twice))) == 1
 
 
 def test_a_record_is_judged_by_the_bounds_that_the_lesson_states_now(tmp_path):
@@ -130,3 +136,50 @@ def test_margins_are_shown_closest_first_and_what_is_not_shown_last(tmp_path):
     assert "closer than 3 standard deviations" in rows[0]
     assert rows[1].split()[4] == f"{0.5 / Claim('far', 'f', FIRM).sd:.1f}"
     assert rows[2].endswith("not shown")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the command on two lessons of its own; its status or last words, and what it says."""
+    made = [tmp_path / "00_start.ipynb", tmp_path / "01_fitting.ipynb"]
+    for path in made:
+        lesson(tmp_path, 'claims.add("gain", "gain", values, mean_at_least=0.7)').rename(path)
+    monkeypatch.setattr(course, "ROOT", tmp_path)
+    monkeypatch.setattr(course, "lessons", lambda: made)
+
+    def call(*options):
+        monkeypatch.setattr(sys, "argv", ["claims.py", *options])
+        with pytest.raises(SystemExit) as end:
+            claims.main()
+        return end.value.code, "".join(capsys.readouterr())
+
+    return call
+
+
+def test_a_record_that_is_missing_or_damaged_is_named(run, tmp_path):
+    kept = tmp_path / "results" / "cpu"
+    record.write(kept / "00.json", {"lesson": "00"}, [Claim("gain", "gain", FIRM, mean_at_least=0.5)])
+    status, said = run("--margins")
+    assert status == 1
+    assert "lesson 01: there is no record" in said
+    assert run("--margins", "--lesson", "00")[0] == 0
+    (kept / "01.json").write_text('{"lesson": "01", "claims": [{"na', encoding="utf-8")
+    status, said = run("--margins")
+    assert "01.json is no record of claims" in status
+    assert "make claims LESSON=01" in status
+
+
+def test_what_was_judged_anew_is_said_though_the_next_record_is_damaged(run, tmp_path):
+    kept = tmp_path / "results" / "cpu"
+    record.write(kept / "00.json", {"lesson": "00"}, [Claim("gain", "gain", FIRM, mean_at_least=0.5)])
+    (kept / "01.json").write_text("", encoding="utf-8")
+    status, said = run("--rejudge")
+    assert "01.json is no record of claims" in status
+    assert "00/gain: gain: at least 0.7 on average (was gain: at least 0.5 on average): holds" in said
+
+
+def test_seeds_that_no_lesson_could_read_are_refused_before_the_first_runs(run):
+    for seeds in ("3 4", "3,,4", "-1", "a"):
+        status, said = run(f"--seeds={seeds}")
+        assert status == 2
+        assert "write whole numbers with commas between" in said

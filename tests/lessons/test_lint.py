@@ -155,6 +155,10 @@ BROKEN_HOMEWORK = {
         lambda n: graded(n, "test-mixup-data").update(source="assert mixup_data"),
     ),
     "a locked answer": ("answers", lambda n: graded(n, "mixup-data").metadata.nbgrader.update(locked=True)),
+    "half of nbgrader's metadata": (
+        "answers",
+        lambda n: graded(n, "mixup-data").metadata.update(nbgrader={"grade_id": "mixup-data"}),
+    ),
     "code after a test": (
         "reason",
         lambda n: graded(n, "test-mixup-data").metadata.nbgrader.update(grade_id="test"),
@@ -189,7 +193,10 @@ def program(source, section="proof", tags=(), **facts):
 
 
 CELLS = {  # of rules about single cells: what breaks them, and what does not
-    "syntax": (["model = ", "for x in y:\nprint(x)"], ["%time x = 1", "if x:\n    !ls\nelse:\n    %pip list", "x;"]),
+    "syntax": (
+        ["model = ", "x = 1\x00", "for x in y:\nprint(x)"],
+        ["%time x = 1", "if x:\n    !ls\nelse:\n    %pip list", "x;", "y = (\n    x\n    % 2\n    != 1\n)"],
+    ),
     "empty": ([prose(" \n")], [prose("A word.")]),
     "line-length": (["# " + "x" * 87], ["# " + "x" * 86, program("# " + "x" * 98, "setup")]),
     "folded": (
@@ -270,6 +277,10 @@ CELLS = {  # of rules about single cells: what breaks them, and what does not
     "image-alt": (
         [prose("![](a.png)"), prose('<img src="a.png">'), prose('<img src="a.png" alt="">')],
         [prose("![a curve](a.png)"), prose('<img alt="a curve" src="a.png">')],
+    ),
+    "links": (
+        [prose("[next](99_nothing.ipynb)")],
+        [prose("[next](00_start_here.ipynb#top)"), prose(f'<img src="data:image/png;base64,{"A" * 5000}">')],
     ),
     "figure": (
         ["plots.curves(x)", prose(f"{FIGURE}{DESCRIPTION}"[:30])],
@@ -356,6 +367,11 @@ def test_another_layout_is_found(old, new, tmp_path):
     assert [found.rule for found in lint_lessons.layout(copy)] == ["layout"]
 
 
+@pytest.mark.parametrize("rule", lint_lessons.RULES)
+def test_every_rule_reads_a_notebook_without_cells(rule):
+    assert all(found.cell == "-" for found in broken_rules(nbformat.v4.new_notebook(), rule))
+
+
 def test_a_gap_in_the_numbers_is_found(tmp_path):
     names = [tmp_path / f"{number}.ipynb" for number in ("00_a", "01_b", "03_d")]
     assert lint_lessons.numbering(names[:2]) == []
@@ -431,6 +447,59 @@ def test_a_line_that_stands_twice_is_to_be_removed(clone, lint):
     assert status == 1
     assert f"remove the line {entry!r}" in said
     assert lint("--shrink")[0] == 0
+
+
+def test_a_cell_that_breaks_a_known_rule_once_more_is_found(clone, lint):
+    line = proof_of(clone, BREACH)
+    lint("--shrink")
+    proof_of(clone, BREACH + BREACH)
+    status, said = lint("--shrink")
+    assert status == 1
+    assert said.count("assign one thing a line: number, words = (int(1), [2]) (known: 1 of these)") == 2
+    proof_of(clone, BREACH)
+    assert lint()[0] == 0
+    assert lint_lessons.read_known(clone / "known.txt").count(line) == 1
+
+
+def damaged(content):
+    return lambda path: path.write_bytes(content)
+
+
+DAMAGE = {
+    "nothing in it": damaged(b""),
+    "half of it": lambda path: path.write_text(path.read_text(encoding="utf-8")[:5000], encoding="utf-8"),
+    "another encoding": damaged(b'{"cells": ["\xe9"]}'),
+    "a list": damaged(b"[]"),
+    "no metadata": damaged(b'{"cells": [], "nbformat": 4, "nbformat_minor": 5}'),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a link to nothing": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    "cells without ids": damaged(
+        b'{"cells": [{"cell_type": "raw", "metadata": {}, "source": "a"}], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}'
+    ),
+    "code that is none": lambda path: proof_of(path.parent.parent, "\nfor"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_cannot_be_read_is_one_finding_and_costs_the_list_nothing(damage, clone, lint):
+    proof_of(clone, BREACH)
+    lint("--shrink")
+    known = (clone / "known.txt").read_text(encoding="utf-8")
+    DAMAGE[damage](clone / "notebooks" / LESSONS[0].name)
+    status, said = lint("--shrink")
+    assert status == 1
+    assert f"no lines removed: first put right {LESSONS[0].stem}" in said
+    assert f"notebooks/{LESSONS[0].name}:" in said
+    assert "0 lines to remove" in said
+    assert (clone / "known.txt").read_text(encoding="utf-8") == known
+
+
+def test_a_folder_without_lessons_is_an_error_and_costs_the_list_nothing(clone, lint):
+    lint("--shrink")
+    (clone / "notebooks" / LESSONS[0].name).unlink()
+    known = lint_lessons.read_known(clone / "known.txt")
+    assert lint("--shrink")[0] == 2
+    assert lint_lessons.read_known(clone / "known.txt") == known
 
 
 def test_what_is_known_is_shown_on_request(clone, lint):

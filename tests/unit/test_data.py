@@ -641,10 +641,16 @@ def test_what_is_no_split_and_no_seed_is_refused():
     for seed in (-1, 0.5, None):
         with pytest.raises(ValueError, match="seed is"):
             data.shuffled(digits.val, seed)
+    with pytest.raises(ValueError, match="batch_transform is 32; give a function, and sizes by name"):
+        data.shuffled(digits.val, 0, 32)
+    with pytest.raises(ValueError, match="batch_transform is 0"):
+        data.in_order(digits.val, 0)
 
 
 def test_the_first_samples_of_a_split():
     train = data.load("mnist-small").train
+    with pytest.raises(ValueError, match="give one target for each"):
+        data.Split(train.x, train.y[:9]).first(7)  # the first seven of each may not belong together
     few = train.first(7)
     assert isinstance(few, Split)
     assert torch.equal(few.x, train.x[:7])

@@ -1,5 +1,6 @@
 """The lab bench: what a lesson's comparison says is what SciPy and a loop by hand say."""
 
+import contextlib
 import io
 import math
 import random
@@ -137,6 +138,8 @@ def test_an_error_says_which_run_it_was():
         ([{"lr": 1}], [0], "name it"),
         ([0.1, 0.1], [0], "two of condition 0.1"),
         ({"1": "a", 1: "b"}, [0], "two of condition 1"),
+        ([1, True], [0], r"two of condition True \(1 and True\)"),
+        ([1, 1.0], [0], "two of condition 1"),
         (["plain"], [], "no seed"),
         (["plain"], [0, 1, 0], "two of seed 0"),
         (["plain"], [0.5], r"seeds\[0\] is 0.5"),
@@ -161,6 +164,7 @@ def test_conditions_and_seeds_that_make_no_experiment_are_refused_before_the_fir
         ([{}], "must return a dict"),
         ([{3: 0.9}], "named 3"),
         ([{"seed": 3}], "named 'seed'"),
+        ([{"n": 3}], "named 'n'"),
         ([{"accuracy": 0.9}, {"acc": 0.9}], "every run returns the same names"),
         ([{"accuracy": 0.9}, {"accuracy": 0.9, "loss": 1.0}], "every run returns the same names"),
         ([{"accuracy": 0.9}, {"accuracy": None}], r"something else as 'accuracy' \(None\), and before a number"),
@@ -191,6 +195,19 @@ def test_numbers_of_every_kind_are_measures_and_anything_else_is_kept():
     assert found.table.drop(columns=["condition", "seed"]).iloc[0].tolist() == [0.5, 2.0, 1.0, 0.25, 0.5, 3.0, 7.0]
     assert found["plain", 0]["model"] is model
     assert found["plain", 0]["words"] == "a text"
+
+
+def test_a_measure_is_kept_as_it_was_when_its_run_ended():
+    total = torch.zeros((), requires_grad=True)
+
+    def run(seed, _):
+        with torch.no_grad():
+            total.add_(1)
+        return {"own": total, "loss": total * 2}
+
+    found = experiment.over_seeds(run, ["plain"], [0, 1, 2], progress=False)
+    assert found.by_seed("own")["plain"].tolist() == [1, 2, 3]
+    assert not isinstance(found["plain", 0]["loss"], torch.Tensor)  # it would keep the graph of its gradient
 
 
 # --- what is read from the results -------------------------------------------------------------------------------------------
@@ -264,6 +281,10 @@ def test_a_large_value_takes_no_digits_from_a_small_one():
     values = {"good": 0.3, "diverged": 2500.0}
     found = experiment.over_seeds(lambda seed, name: {"loss": values[name] * (1 + seed)}, list(values), [0, 1], progress=False)
     assert found.summary()["loss"].tolist() == ["0.450 ± 0.212", "3750.0 ± 1767.8"]
+    values["diverged"] = 2.5e30
+    found = experiment.over_seeds(lambda seed, name: {"loss": values[name]}, list(values), [0, 1], progress=False)
+    assert found.summary().loc["diverged", "loss"] == "2.500e+30 ± 0.000e+00"
+    assert "loss: −2.500e+30 (95 %" in repr(found.difference("good", "diverged"))
 
 
 def test_what_is_not_finite_is_shown_and_never_left_out():
@@ -285,6 +306,17 @@ def test_what_is_not_finite_is_shown_and_never_left_out():
     assert difference.per_seed[0] == pytest.approx(0.1)
     nothing = experiment.over_seeds(lambda s, c: {"score": math.nan}, ["a"], [0, 1], progress=False)
     assert nothing.summary()["score"].tolist() == ["not finite (seed 0, 1)"]
+
+
+def test_a_condition_may_be_a_number_of_numpy():
+    found = experiment.over_seeds(
+        lambda seed, rate: {"rate": rate, "history": History([{"train_loss": 1.0}])},
+        np.array([0.1, 1.0], dtype=np.float32),
+        [0],
+        progress=False,
+    )
+    assert found.difference(1.0, 0.1).mean == pytest.approx(0.9)
+    assert found.frames(0.1)[0].train_loss.tolist() == [1.0]
 
 
 def test_a_word_that_is_not_there_gets_a_hint(scores):
@@ -336,6 +368,54 @@ def test_a_loop_by_hand_may_fill_the_results():
         experiment.Results(by_hand)
     with pytest.raises(ValueError, match="there are no runs"):
         experiment.Results({})
+
+
+def test_seeds_of_a_loop_by_hand_may_be_tensors():
+    runs = {(name, seed): {"score": float(seed)} for name in ("plain", "mixup") for seed in torch.arange(2)}
+    found = experiment.Results(runs)
+    assert found.seeds == [0, 1]
+    assert found["mixup", 1]["score"] == found.runs["mixup", 1]["score"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("runs", "words"),
+    [
+        ({"ab": {"score": 1}}, "kept as 'ab'; keep it by condition and seed"),
+        ({0: {"score": 1}}, "kept as 0;"),
+        ({("plain", 0, 1): {"score": 1}}, "keep it by condition and seed"),
+        ({(0, "plain"): {"score": 1}}, "the seed of condition 0 is 'plain'"),
+        ({(None, 0): {"score": 1}}, "a condition is None; name it"),
+        ({(("a", 1), 0): {"score": 1}}, "a condition is .*; name it"),
+        ({("plain", torch.tensor(0)): {"score": 1}, ("plain", 0): {"score": 2}}, "two runs of condition 'plain' with seed 0"),
+    ],
+)
+def test_runs_of_a_loop_by_hand_are_kept_by_condition_and_seed(runs, words):
+    with pytest.raises(ValueError, match=words):
+        experiment.Results(runs)
+
+
+def test_a_joined_run_that_returned_other_names_is_named(scores):
+    others = experiment.over_seeds(lambda seed, name: {"acc": 1}, ["cutmix"], [3, 1, 2], progress=False)
+    with pytest.raises(ValueError, match="run returned acc, and before accuracy, loss") as caught:
+        experiment.Results(scores.runs | others.runs)
+    assert "condition 'cutmix' with seed 3" in noted(caught.value)
+
+
+def test_one_seed_after_the_other_keeps_what_ran_before_an_error():
+    runs = {}
+
+    def run(seed, shift):
+        if seed == 2:
+            raise ArithmeticError("diverged")
+        return fake(seed, shift)
+
+    with contextlib.suppress(ArithmeticError):
+        for seed in (0, 1, 2):
+            runs |= experiment.over_seeds(run, {"plain": 0.0, "mixup": 0.2}, [seed], progress=False).runs
+    found = experiment.Results(runs)
+    assert found.seeds == [0, 1]
+    whole = experiment.over_seeds(fake, {"plain": 0.0, "mixup": 0.2}, [0, 1], progress=False)
+    pd.testing.assert_frame_equal(found.by_seed("loss"), whole.by_seed("loss"))
 
 
 def test_two_experiments_with_the_same_seeds_become_one(scores):

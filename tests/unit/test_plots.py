@@ -175,9 +175,58 @@ def test_learning_curves_of_all_seeds(scores, ax):
     plots.learning_curves(scores, "loss", conditions=["mixup"], ax=one)
     assert len(drawn(one)) == 6
     assert legend_of(one) == ["training", "validation"]
-    for wrong, words in (({"measure": "F1"}, "no column train_F1 or val_F1"), ({"conditions": ["mix"]}, "no condition 'mix'")):
+    _, other = plt.subplots()
+    plots.learning_curves(scores, "loss", conditions=np.array(["mixup"]), ax=other)
+    assert len(drawn(other)) == 6
+    for wrong, words in (
+        ({"measure": "F1"}, "no column train_F1 or val_F1"),
+        ({"conditions": ["mix"]}, "no condition 'mix'"),
+        ({"conditions": []}, "no condition to draw"),
+    ):
         with pytest.raises(ValueError, match=words):
             plots.learning_curves(scores, ax=ax, **wrong)
+
+
+def test_of_several_histories_in_a_run_one_is_named(ax):
+    def two(seed, _):
+        return {"student": History([{"train_loss": 1.0}]), "teacher": History([{"train_loss": 2.0}])}
+
+    scores = experiment.over_seeds(two, ["plain"], [0], progress=False)
+    with pytest.raises(ValueError, match="name one of student, teacher"):
+        plots.learning_curves(scores, ax=ax)
+    plots.learning_curves(scores, of="teacher", ax=ax)
+    assert [line.get_ydata().tolist() for line in drawn(ax)] == [[2.0]]
+
+
+def test_every_condition_is_in_the_legend_with_validation_curves_or_without(ax):
+    def training_alone(seed, with_validation):
+        return {"history": History([{"train_loss": 1.0} | ({"val_loss": 2.0} if with_validation else {})])}
+
+    scores = experiment.over_seeds(training_alone, {"plain": False, "_own": False, "mixup": True}, [0], progress=False)
+    plots.learning_curves(scores, ax=ax)
+    assert [text.strip() for text in legend_of(ax)] == ["plain", "_own", "mixup", "training"]
+
+
+def test_more_conditions_than_colours_still_differ(ax):
+    conditions = {f"condition {number}": 0.0 for number in range(20)}
+    plots.learning_curves(experiment.over_seeds(run, conditions, [0], progress=False), ax=ax)
+    solid = [line for line in drawn(ax) if line.get_linestyle() == "-"]
+    assert len({(to_hex(line.get_color()), line.get_marker()) for line in solid}) == 20
+
+
+@pytest.mark.parametrize("draw", [plots.paired, plots.mean_and_spread])
+def test_a_frame_that_holds_no_numbers_is_refused_before_it_is_drawn(draw, scores, ax):
+    for frame, words in (
+        (scores.summary(), "what is no number; give the experiment itself"),
+        (scores.table, "what is no number; give the experiment itself"),
+        (pd.DataFrame(), "the frame is empty"),
+        (pd.DataFrame({"plain": []}), "the frame is empty"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            draw(frame, ax=ax)
+    assert not ax.lines
+    draw(pd.DataFrame({" ": [0.5]}), ax=ax)
+    ax.figure.canvas.draw()
 
 
 def test_learning_curves_of_one_history_as_lessons_draw_them(ax):
@@ -189,6 +238,9 @@ def test_learning_curves_of_one_history_as_lessons_draw_them(ax):
         (":", "epoch 3"),
     ]
     assert ax.lines[1].get_ydata().tolist() == frame.val_loss.tolist()
+    _, other = plt.subplots()
+    plots.learning_curves(run(0, 0.0)["history"], ax=other)
+    assert other.lines[1].get_ydata().tolist() == frame.val_loss.tolist()
 
 
 def test_only_training_is_dashed_and_no_figure_has_a_title_of_its_own(scores):

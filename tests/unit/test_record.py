@@ -35,6 +35,8 @@ def cpu_profile(monkeypatch):
         ([1, 3], {"mean_at_least": 1, "mean_at_most": 3, "each_at_least": 1, "each_at_most": 3}, True),
         ([0.0], {"each_at_least": 0}, True),
         *[([1, NAN], {bound: 1}, False) for bound in ("each_at_least", "each_at_most", "mean_at_least", "mean_at_most")],
+        ([1, math.inf], {"each_at_least": 1}, False),
+        ([1, -math.inf], {"mean_at_most": 1}, False),
     ],
 )
 def test_a_claim_holds_when_all_its_bounds_are_met(values, bounds, holds):
@@ -154,9 +156,32 @@ def test_claims_without_values_bounds_or_a_name_of_their_own_are_refused(monkeyp
     with pytest.raises(TypeError, match="at_leest"):
         claims.add("gain", "gain", {0: 1}, at_leest=0)
     claims.add("gain", "gain", {0: 1}, each_at_least=0)
+    for bound in (NAN, math.inf, -math.inf, "0"):
+        with pytest.raises(ValueError, match=r"each_at_least of claim 'loss' is .*; a bound is a finite number"):
+            claims.add("loss", "loss", {0: 1}, each_at_least=bound)
+    for values in ([1.0, 2.0], {"plain": 1.0}, {0: None}, 3):
+        with pytest.raises(ValueError, match=r"values of claim 'loss' are .*; give a number for each seed"):
+            claims.add("loss", "loss", values, each_at_least=0)
+    assert [claim.name for claim in claims.made] == ["gain"]
+
+
+@pytest.mark.parametrize("variable", ["COURSE_JUDGE", "COURSE_RESULTS"])
+def test_where_lessons_are_judged_or_recorded_a_name_is_taken_once(monkeypatch, variable):
+    monkeypatch.setenv(variable, "1")
+    claims = Claims("01")
+    claims.add("gain", "gain", {0: 1}, each_at_least=0)
     with pytest.raises(ValueError, match="'gain' is made twice in lesson 01"):
         claims.add("gain", "gain again", {0: 1}, each_at_least=0)
-    assert [claim.name for claim in claims.made] == ["gain"]
+
+
+@pytest.mark.usefixtures("cpu_profile")
+def test_a_student_may_run_a_claims_cell_again(capsys):
+    claims = Claims("01")
+    for value in (1, 5):  # a number above it was changed
+        claims.add("gain", "gain", {0: value}, each_at_least=3)
+        claims.not_shown("loss", "loss", {0: value})
+    assert [(claim.name, claim.values) for claim in claims.made] == [("gain", {0: 5}), ("loss", {0: 5})]
+    assert "not so here" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("cpu_profile")
@@ -185,13 +210,26 @@ def test_the_file_holds_all_claims_also_the_one_that_fails(monkeypatch, tmp_path
     assert read == claims.made
 
 
-def test_a_value_that_is_not_a_number_is_kept_as_null(tmp_path):
-    record.write(tmp_path / "01.json", {"lesson": "01"}, [Claim("loss", "loss", {0: 1.0, 1: NAN}, each_at_most=2)])
+@pytest.mark.parametrize("value", [NAN, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_kept_as_null(tmp_path, value):
+    claim = Claim("loss", "loss", {0: 1.0, 1: value, 2: math.inf}, each_at_most=2)
+    assert claim.found == "loss: nan on average over 3 runs (95 % interval nan to nan)"
+    record.write(tmp_path / "01.json", {"lesson": "01"}, [claim])
     text = (tmp_path / "01.json").read_text(encoding="utf-8")
     assert "NaN" not in text
     _, (claim,) = record.read(tmp_path / "01.json")
     assert math.isnan(claim.values[1])
     assert claim.verdict == json.loads(text)["claims"][0]["verdict"] == "does not hold"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"claims": []}', '{"claims": {}', '{"claims": [{}]}', '{"claims": [{"values": [1]}]}', "{}"]
+)
+def test_a_damaged_record_is_named(tmp_path, text):
+    path = tmp_path / "01.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"01\.json is no record of claims"):
+        record.read(path)
 
 
 def test_a_new_file_replaces_the_old_one_and_leaves_nothing_else(monkeypatch, tmp_path):

@@ -82,12 +82,21 @@ def test_values_of_numpy_and_torch_are_shown_as_numbers():
     assert [f'data-value="{value}"' in made.html for value in ("0.5", "0.25", "3")] == [True] * 3
 
 
+def test_the_start_is_the_value_that_a_reader_sees():
+    values = np.linspace(0, 1, 11)
+    assert values[3] != 0.3
+    assert 'value="3"' in plots.slider("threshold", values, table, start=0.3).html
+    pairs = [np.array([1, 2]), np.array([3, 4])]
+    assert 'value="1"' in plots.slider("pair", pairs, str, start=np.array([3, 4])).html
+
+
 def test_a_slider_that_cannot_be_made_says_why(monkeypatch):
     plt.close("all")
     for values, draw, options, words in (
         ([], picture, {}, "no values"),
         ([1, 2], picture, {"start": 3}, "start is 3; it must be one of the values, 1, 2"),
-        ([1, 2], lambda value: None, {}, r"draw\(1\) drew nothing"),
+        ([1, 2], lambda value: None, {}, r"draw\(1\) left nothing"),
+        ([1, 2], lambda value: (picture(value), plt.close())[1], {}, "without plt.show or plt.close"),
     ):
         with pytest.raises(ValueError, match=words):
             plots.slider("n", values, draw, **options)
