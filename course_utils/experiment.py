@@ -11,7 +11,7 @@
     scores.summary()
     scores.difference("mixup", "plain")
 
-It knows no technique and no measure. Lessons 00 and 01 write the same out by hand.
+It knows no technique and no measure. Lesson 00 builds it: runs in a loop by hand, then the same by `over_seeds`.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def over_seeds(
     *,
     progress: bool = True,
 ) -> "Results":
-    """Call ``run(seed, condition)`` for every condition with every seed, under one progress bar.
+    """Call ``run(seed, condition)`` for every condition with every seed, under one progress bar (lesson 00).
 
     All conditions of a seed run before the next seed begins. Before each run all generators are seeded
     (`runtime.seed_everything`), and bars of training within it are hidden. An error or an interrupt loses the runs before it;
@@ -338,7 +338,7 @@ def interval(values: Iterable[float] | Mapping[int, float], confidence: float = 
 
 
 def standard_error(share: Share, samples: int) -> Share:
-    """Standard error of an accuracy that comes from the choice of the test images: sqrt(p (1 − p) / n).
+    """Standard error of an accuracy that comes from the choice of the test images: sqrt(p (1 − p) / n); lesson 00.
 
     All seeds are tested on the same images, so the spread over seeds does not hold it, and more seeds do not make it
     smaller. `Results.summary` shows it beside the spread.

@@ -13,7 +13,7 @@ from course_utils import runtime, valid
 
 
 def fresh(make: Callable[..., nn.Module], seed: int, **architecture: Any) -> nn.Module:
-    """A new network whose first weights the seed decides, on `runtime.device`.
+    """A new network whose first weights the seed decides, on `runtime.device` (lesson 00).
 
     It seeds all generators (`runtime.seed_everything`), makes the network, and moves it: what a run does first.
 
