@@ -31,7 +31,6 @@ FAR, FACTOR = 10, 3
 # Claims that `weakness` would find fault with and that are meant so: "lesson/name", and why. Few, and each with a reason.
 MEANT = {
     "02/adam-does-not": "a net that learns nothing names one class: one in ten",
-    "03/latency-order": "a time, which another processor changes more than another seed",
     "03/latency-rate": "a time, which another processor changes more than another seed",
 }
 

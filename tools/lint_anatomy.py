@@ -3,11 +3,12 @@
 Each rule takes a notebook and gives pairs: the cell (None for the lesson as a whole), and what to do.
 """
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 from nbformat import NotebookNode
 
@@ -21,6 +22,7 @@ FURTHER_TAGS = {"solution", "claim"}
 # Functions of plots that give a table or a setting, not a picture.
 NOT_DRAWN = ("style", "mean_and_std", "slider")
 DRAWS = re.compile(rf"\bplt\.(subplots|figure|gca|plot|imshow)\(|\bplots\.(?!({'|'.join(NOT_DRAWN)})\b)\w+\(|\.imshow\(")
+DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef)
 DRAWS_BY_HAND = re.compile(r"\bplt\.(?!show\()\w+\(")
 KOREAN = re.compile(r"\(([^()]*[가-힣][^()]*)\)")
 SWITCH = re.compile(r"\bprofile\(|\bis_ci\b|COURSE_PROFILE|\b(if|elif|not)\s+ci\b|['\"](ci|gpu)['\"]")
@@ -42,6 +44,29 @@ def is_folded(cell: NotebookNode) -> bool:
 
 def is_solution(cell: NotebookNode) -> bool:
     return "solution" in cell.metadata.get("tags", ())
+
+
+def draws(source: str) -> bool:
+    """Whether a cell shows a figure when it runs.
+
+    Not by what its functions draw, unless it calls them: others may, and `plots.slider` describes its frames by its `alt=`.
+    """
+    if not DRAWS.search(source):
+        return False
+    try:
+        statements = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return True  # magics, or no Python at all: as it is written
+    called = {node.func.id for node in ast.walk(ast.Module(statements, [])) if is_call_by_name(node)}
+    return any(
+        DRAWS.search(ast.unparse(statement))
+        for statement in statements
+        if not isinstance(statement, DEFINES) or statement.name in called
+    )
+
+
+def is_call_by_name(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 
 
 def is_figure_text(cell: NotebookNode | None) -> bool:
@@ -130,7 +155,7 @@ def figure(notebook: NotebookNode) -> Found:
         if is_figure_text(below) and cell.cell_type != "code":
             yield below, f"put the {FIGURE.strip()} cell below the code that draws"
         described = is_figure_text(below) or "alt" in cell.metadata
-        if cell.cell_type == "code" and DRAWS.search(cell.source) and not described:
+        if cell.cell_type == "code" and draws(cell.source) and not described:
             yield cell, "describe the figure for those who cannot see it, in the cell's metadata `alt`"
         if is_figure_text(cell) and len(cell.source.removeprefix(FIGURE)) < 60:
             yield cell, "describe the figure in 60 characters at least, for those who cannot see it"

@@ -12,7 +12,7 @@ from functools import cache
 from nbformat import NotebookNode
 
 import course
-from lint_anatomy import DRAWS, Found, code, is_folded, is_solution, markdown, with_next
+from lint_anatomy import Found, code, draws, is_folded, is_solution, markdown, with_next
 
 WIDTH = 88
 FOLDED = "jupyter.source_hidden, cellView: form, and a first line `# @title what it does`"
@@ -175,18 +175,27 @@ def details(notebook: NotebookNode) -> Found:
 
 def alt(notebook: NotebookNode) -> Found:
     for cell in code(notebook):
-        if DRAWS.search(cell.source) and len(str(cell.metadata.get("alt", ""))) < 60:
+        if draws(cell.source) and len(str(cell.metadata.get("alt", ""))) < 60:
             yield (
                 cell,
                 "describe the figure in the cell's metadata `alt`, in 60 characters at least, for those who cannot see it",
             )
 
 
+def slider(notebook: NotebookNode) -> Found:
+    for cell in written(notebook):
+        for node in nodes(cell):
+            if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "plots.slider"):
+                continue
+            if not {"alt", None} & {word.arg for word in node.keywords}:
+                yield cell, "say what the frames of the slider show, as its `alt=`, for those who cannot see them"
+
+
 def caption(notebook: NotebookNode) -> Found:
     for cell, below in with_next(notebook):
-        draws = cell.cell_type == "code" and DRAWS.search(cell.source)
+        pictured = cell.cell_type == "code" and draws(cell.source)
         prose = below is not None and below.cell_type == "markdown" and not below.source.lstrip().startswith("#")
-        if draws and not prose:
+        if pictured and not prose:
             yield cell, "say below the figure, in one or two sentences, what to look at and what it means"
 
 
@@ -209,6 +218,7 @@ RULES = {
     "pandas": pandas,
     "details": details,
     "alt": alt,
+    "slider": slider,
     "caption": caption,
     "english": english,
 }

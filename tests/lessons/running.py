@@ -1,6 +1,7 @@
 """Execute a notebook as JupyterLab would, and judge what a reader then sees."""
 
 import os
+import re
 from pathlib import Path
 
 from nbclient import NotebookClient
@@ -10,6 +11,7 @@ from traitlets.config import Config
 from course_utils.check import NOT_YET
 
 FIGURE = "> **Figure:** "
+CHECKS = re.compile(r"\bcheck\.\w+\(")  # a cell that asks for an answer
 
 
 def execute(notebook: NotebookNode, folder: Path, **environment: str) -> NotebookNode:
@@ -45,10 +47,12 @@ def complaints(notebook: NotebookNode) -> list[str]:
         pictures = sum("image/png" in output.get("data", {}) for output in cell.outputs)
         if pictures != described:
             found.append(f"{cell.id}: {pictures} pictures, and {'a' if described else 'no'} description")
-        if "solution" in cell.metadata.tags and ("✓" not in words or "✗" in words):
+        solved = "solution" in cell.metadata.tags
+        if solved and ("✓" not in words or "✗" in words):
             found.append(f"{cell.id}: the solution is not accepted: {words[:200]}")
-        elif "exercise" in cell.metadata.tags and "solution" not in cell.metadata.tags and words.strip() != NOT_YET:
-            found.append(f"{cell.id}: the untouched stub says: {words[:200]!r}")
+        asks = "exercise" in cell.metadata.tags and CHECKS.search(cell.source)
+        if asks and not solved and words.strip().split("\n")[-1] != NOT_YET:
+            found.append(f"{cell.id}: the untouched stub ends with: {words[-200:]!r}")
     return found
 
 

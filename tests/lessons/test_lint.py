@@ -278,7 +278,16 @@ CELLS = {  # of rules about single cells: what breaks them, and what does not
         ["figure, axes = plt.subplots()", "plt.plot(x)"],
         ["plots.curves(x)", "plt.show()", program("# @title Draws\nplt.plot(x)", **FOLDED), program("plt.ion()", "setup")],
     ),
-    "alt": (["plots.curves(x)", program("plt.plot(x)", alt="curves")], [program("plots.curves(x)", alt=DESCRIPTION), "x = 1"]),
+    "alt": (
+        ["plots.curves(x)", program("plt.plot(x)", alt="curves"), "def f():\n    plt.plot(x)\n\n\nf()", "%timeit x\nplt.plot(x)"],
+        [
+            program("plots.curves(x)", alt=DESCRIPTION),
+            "x = 1",
+            "def f():\n    plt.plot(x)",
+            "def f(t):\n    plt.plot(t)\n\n\nplots.slider('t', x, f, alt='a line')",
+        ],
+    ),
+    "slider": (["plots.slider('t', x, f)"], ["plots.slider('t', x, f, alt='a line')", "plots.slider('t', **settings)"]),
     "caption": (
         [
             "plots.curves(x)",
@@ -300,7 +309,7 @@ CELLS = {  # of rules about single cells: what breaks them, and what does not
         [
             program("plots.curves(x)", alt=DESCRIPTION),
             [program("plots.curves(x)"), prose(FIGURE + DESCRIPTION)],
-            "plots.slider(frames)",
+            "plots.slider(frames, alt='a line')",
         ],
     ),
     "details": (

@@ -17,7 +17,15 @@ def said(words, name="stdout"):
 
 
 def executed(*outputs, tags=("proof",)):
-    return new_code_cell("1", id="cell", outputs=list(outputs), execution_count=1, metadata={"tags": list(tags)})
+    source = "check.value(answer, 1);" if "exercise" in tags else "1"
+    return new_code_cell(source, id="cell", outputs=list(outputs), execution_count=1, metadata={"tags": list(tags)})
+
+
+def helper(*outputs):
+    """What stands beside the stub of an exercise, such as the reference that its check compares with."""
+    cell = executed(*outputs, tags=["exercise"])
+    cell.source = "expected = 1"
+    return cell
 
 
 def described(*outputs):
@@ -33,6 +41,8 @@ GOOD = {
     "a picture with alternative text": [described(PICTURE), new_markdown_cell("It rises.")],
     "an untouched stub": [executed(said(NOT_YET), tags=["exercise"])],
     "an untouched stub with a picture to read": [executed(PICTURE, said(NOT_YET), tags=["exercise"]), DESCRIPTION],
+    "a stub that measures first": [executed(said("seed 0: 0.8"), said(NOT_YET), tags=["exercise"])],
+    "what a check compares with": [helper(said("measured"))],
     "a solution": [executed(said("✓ right."), tags=["exercise", "solution"])],
 }
 BAD = {
@@ -49,6 +59,7 @@ BAD = {
     "a stub that is right": [executed(said("✓ right."), tags=["exercise"])],
     "a stub that is wrong": [executed(said("✗ not yet"), tags=["exercise"])],
     "a silent stub": [executed(tags=["exercise"])],
+    "a stub whose hint is not last": [executed(said(NOT_YET), said("seed 0: 0.8"), tags=["exercise"])],
     "a silent solution": [executed(tags=["exercise", "solution"])],
     "a wrong solution": [executed(said("✗ not yet"), tags=["exercise", "solution"])],
     "a half-right solution": [executed(said("✓ right.\n✗ not yet"), tags=["exercise", "solution"])],
