@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, TypeGuard
+from typing import Any
 
 from nbformat import NotebookNode
 
@@ -57,16 +57,15 @@ def draws(source: str) -> bool:
         statements = ast.parse(source).body
     except (SyntaxError, ValueError):
         return True  # magics, or no Python at all: as it is written
-    called = {node.func.id for node in ast.walk(ast.Module(statements, [])) if is_call_by_name(node)}
+    called = set()
+    for node in ast.walk(ast.Module(statements, [])):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called.add(node.func.id)
     return any(
         DRAWS.search(ast.unparse(statement))
         for statement in statements
         if not isinstance(statement, DEFINES) or statement.name in called
     )
-
-
-def is_call_by_name(node: ast.AST) -> TypeGuard[ast.Call]:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 
 
 def is_figure_text(cell: NotebookNode | None) -> bool:

@@ -279,7 +279,12 @@ CELLS = {  # of rules about single cells: what breaks them, and what does not
         ["plots.curves(x)", "plt.show()", program("# @title Draws\nplt.plot(x)", **FOLDED), program("plt.ion()", "setup")],
     ),
     "alt": (
-        ["plots.curves(x)", program("plt.plot(x)", alt="curves"), "def f():\n    plt.plot(x)\n\n\nf()", "%timeit x\nplt.plot(x)"],
+        [
+            "plots.curves(x)",
+            program("plt.plot(x)", alt="curves"),
+            "def f():\n    plt.plot(x)\n\n\nf()",
+            "%timeit x\nplt.plot(x)",
+        ],
         [
             program("plots.curves(x)", alt=DESCRIPTION),
             "x = 1",
