@@ -295,4 +295,5 @@ def test_a_place_where_nothing_can_be_written_is_named(folder):
     assert done.returncode == 1
     assert "FAILED 01_good: the page could not be made" in done.stdout
     assert "the list of the pages could not be written" in done.stderr
-    assert "Traceback" not in done.stderr
+    # No traceback of the tool. (A kernel may print one of its own: it starts anew where another took its port.)
+    assert 'lessons.py", line' not in done.stderr
