@@ -1,8 +1,9 @@
 """Train ResNet-18 at full size on a GPU, by the lecture's recipe and by a short one, and keep what comes out.
 
-Four arms (baseline, mixup, label smoothing, both) on full Fashion-MNIST and CIFAR-10. Seeds run outermost, so that all arms
-of a result have the same ones, and a seed begins only where it fits into the time that is left. A stopped command goes on
-where it was: finished runs are in results/gpu, the one under way in a checkpoint. `make gpu`, or `python benchmarks/gpu.py`.
+The four arms of lesson 13 (plain, mixup, label smoothing, both), on full Fashion-MNIST and CIFAR-10. Seeds run outermost, so
+that all arms of a result have the same ones, and a seed begins only where it fits into the time that is left. A stopped
+command goes on where it was: finished runs are in results/gpu, the one under way in a checkpoint. `make gpu`, or
+`python benchmarks/gpu.py`.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,72 +26,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench import flops_of_a_step
-from course_utils import augment, calibration, data, files, precision, record, runtime, train
-from course_utils.models import ResNet18
-from course_utils.techniques import mixing, smoothing
+from course_utils import augment, calibration, data, files, practical, precision, record, runtime, train
 
 ROOT = Path(__file__).parent.parent
-ARMS = ("baseline", "mixup", "smoothing", "both")
-MIXUP_ALPHA, SMOOTHING_ALPHA = 1.0, 0.1  # Zhang et al., 2018, for CIFAR-10; Szegedy et al., 2016
 TITLES = {"fashion": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10 (JPEG copy)"}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """SGD with momentum 0.9 on cropped and flipped images.
-
-    Attributes:
-        name, source: its label, and where its settings come from.
-        epochs, batch_size, lr, weight_decay, nesterov: as in torch.
-        milestones: epochs after which the learning rate falls to a tenth; without any, it rises to ``lr`` in the first fifth
-            of the steps and then falls to almost 0, both in a straight line.
-    """
-
-    name: str
-    source: str
-    epochs: int
-    batch_size: int
-    lr: float
-    weight_decay: float
-    nesterov: bool = False
-    milestones: tuple[int, ...] = ()
-
-    def fit_options(self, model: torch.nn.Module, steps: int) -> dict:
-        """Optimizer and schedule, as `train.fit` takes them, for epochs of ``steps`` steps."""
-        optimizer = torch.optim.SGD(
-            model.parameters(), lr=self.lr, momentum=0.9, weight_decay=self.weight_decay, nesterov=self.nesterov
-        )
-        if self.milestones:
-            falling = torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, gamma=0.1)
-            return {"optimizer": optimizer, "scheduler": falling}
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            self.lr,
-            total_steps=self.epochs * steps,
-            pct_start=0.2,
-            anneal_strategy="linear",
-            cycle_momentum=False,
-        )
-        return {"optimizer": optimizer, "scheduler": train.EveryStep(cycle)}
-
-
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            "short",
-            "one cycle with Nesterov momentum, after D. Page, How to Train Your ResNet, 2018; "
-            "the peak is the lecture's learning rate times 512 / 128 (Goyal et al., 2017)",
-            epochs=20,
-            batch_size=512,
-            lr=0.4,
-            weight_decay=5e-4,
-            nesterov=True,
-        ),
-        Recipe("lecture", "the lecture", epochs=150, batch_size=128, lr=0.1, weight_decay=2e-4, milestones=(50, 100)),
-    )
-}
 
 
 def cifar_from_jpeg(path: Path) -> data.Dataset:
@@ -127,33 +66,12 @@ def precision_of(device: torch.device) -> torch.dtype:
     return precision.choose(device, "auto") or torch.float32
 
 
-def matmul_peak(device: torch.device) -> float:
-    """Operations a second of large matrix products in the precision of the training: the median of five rounds."""
-    size, times = (256, 2) if device.type == "cpu" else (8192, 50)
-    left, right = (torch.randn(size, size, device=device, dtype=precision_of(device)) for _ in range(2))
-    seconds = []
-    for _ in range(6):
-        start = time.perf_counter()
-        for _ in range(times):
-            product = left @ right
-        product[0, 0].item()  # waits for all of them
-        seconds.append(time.perf_counter() - start)
-    return times * 2 * size**3 / statistics.median(seconds[1:])  # the first one warms up
-
-
-def flops_of_an_image(shape: torch.Size, num_classes: int, width: int) -> float:
-    """Operations of a forward and a backward pass in convolutions and products, counted by torch without computing them."""
-    with torch.device("meta"):
-        model, images, labels = ResNet18(shape[0], num_classes, width=width), torch.empty(2, *shape), torch.zeros(2).long()
-        return flops_of_a_step(model, images, labels)[0] / len(images)
-
-
 class Job:
     """One dataset and one recipe: the runs that are done, in a file, and how to do another.
 
     Args:
         dataset, recipe, device: what is trained, how and where.
-        peak: from `matmul_peak`, on this device and in this process.
+        peak: from `practical.matmul_rate`, on this device and in this process.
         out: folder of the result; ``None`` writes nothing.
         checkpoints: folder for the run under way.
         quick: a few batches, one epoch and a narrow network, for a smoke run.
@@ -166,7 +84,7 @@ class Job:
     def __init__(
         self,
         dataset: data.Dataset,
-        recipe: Recipe,
+        recipe: practical.Recipe,
         device: torch.device,
         *,
         peak: float,
@@ -184,16 +102,17 @@ class Job:
             splits = [data.Split(*(part[:: max(1, len(part) // 128)][:128] for part in split)) for split in splits]
         self.train, self.val, self.test = (data.Split(split.x.to(device), split.y.to(device)) for split in splits)
         self.normalize = augment.normalize(dataset.mean, dataset.std)
-        smooth = smoothing.label_smoothing(SMOOTHING_ALPHA, self.num_classes)
-        mix = mixing.mixup(MIXUP_ALPHA, self.num_classes)
-        self.transforms = dict(zip(ARMS, (None, mix, smooth, augment.chain(smooth, mix)), strict=True))
-        flops = flops_of_an_image(self.train.x.shape[1:], self.num_classes, self.width)
+        flops = practical.flops_of_an_image(self.train.x.shape[1:], self.num_classes, self.width)
         machine = record.machine()
         header = {
             "dataset": dataset.name,
             "title": TITLES[dataset.name],
             "images": {"train": len(self.train.y), "val": len(self.val.y), "test": len(self.test.y)},
-            "recipe": {**asdict(self.recipe), "mixup_alpha": MIXUP_ALPHA, "smoothing_alpha": SMOOTHING_ALPHA},
+            "recipe": {
+                **asdict(self.recipe),
+                "mixup_alpha": practical.MIXUP_ALPHA,
+                "smoothing_alpha": practical.SMOOTHING_ALPHA,
+            },
             "width": self.width,
             "quick": quick,
             "device": machine["processor"],
@@ -224,7 +143,7 @@ class Job:
     def missing(self, seed: int) -> list[str]:
         """Arms that this seed has no result for."""
         done = {row["arm"] for row in self.rows if row["seed"] == seed}
-        return [arm for arm in ARMS if arm not in done]
+        return [arm for arm in practical.ARMS if arm not in done]
 
     def seconds_for(self, seed: int) -> float:
         """What the missing arms of a seed will take, from the time of an epoch here."""
@@ -251,15 +170,7 @@ class Job:
             print(self._line(self.rows[-1]), flush=True)
 
     def _trained(self, arm: str, seed: int, checkpoint: Path | None) -> dict:
-        model, options = self._prepared(self.recipe, self.train, seed)
-        history = train.fit(
-            model,
-            **options,
-            epochs=self.recipe.epochs,
-            batch_transform=self.transforms[arm],
-            progress=sys.stdout.isatty(),  # no bars in a log file
-            checkpoint=checkpoint,
-        )
+        model, history = self._fitted(self.train, arm, self.recipe, seed, checkpoint, progress=sys.stdout.isatty())
         seconds = statistics.median(row["seconds"] for row in history.rows)
         flops = 1e9 * self.header["gflop_per_epoch"] / seconds
         _, _, val_accuracy = self._scores(model, self.val)
@@ -276,15 +187,20 @@ class Job:
             "utilisation": flops / self.peak,
         }
 
-    def _prepared(self, recipe: Recipe, split: data.Split, seed: int) -> tuple[torch.nn.Module, dict]:
-        runtime.seed_everything(seed)
-        model = ResNet18(split.x.shape[1], self.num_classes, width=self.width).to(self.device)
-        augmented = augment.chain(augment.random_crop(4), augment.random_flip(), self.normalize)
-        order = torch.Generator().manual_seed(seed)
-        loader = data.TensorLoader(
-            split.x, split.y, recipe.batch_size, shuffle=True, generator=order, batch_transform=augmented
+    def _fitted(
+        self, split: data.Split, arm: str, recipe: practical.Recipe, seed: int, checkpoint: Path | None, *, progress: bool
+    ) -> tuple[torch.nn.Module, train.History]:
+        return practical.train_arm(
+            split,
+            arm,
+            recipe,
+            seed,
+            self.normalize,
+            self.num_classes,
+            width=self.width,
+            checkpoint=checkpoint,
+            progress=progress,  # no bars in a log file
         )
-        return model, {"train_loader": loader, **recipe.fit_options(model, len(loader))}
 
     def _scores(self, model: torch.nn.Module, split: data.Split) -> tuple[Tensor, Tensor, float]:
         logits, labels = train.predict(model, data.TensorLoader(*split, 1000, batch_transform=self.normalize))
@@ -293,13 +209,11 @@ class Job:
     def probe(self) -> float:
         """Seconds of an epoch and its checkpoint, from the second of two epochs of at most 50 batches."""
         split = data.Split(*(part[: 50 * self.recipe.batch_size] for part in self.train))
-        model, options = self._prepared(replace(self.recipe, epochs=2), split, seed=0)
+        recipe = replace(self.recipe, epochs=2)
         with tempfile.TemporaryDirectory() as folder:
             start = self.clock()
             kept = Path(folder) / "probe.pt" if self.path else None
-            history = train.fit(
-                model, **options, epochs=2, batch_transform=self.transforms["both"], checkpoint=kept, progress=False
-            )
+            _, history = self._fitted(split, "both", recipe, 0, kept, progress=False)
             wall = self.clock() - start
         training = [row["seconds"] for row in history.rows]
         return training[1] * len(self.train.y) / len(split.y) + max(0.0, wall - sum(training)) / 2
@@ -345,7 +259,7 @@ def summary(job: Job) -> str:
     """A line an arm: mean and range over the seeds that all arms have."""
     lines = [f"\n{job.header['title']}, {job.recipe.name} recipe, {job.header['device']}, {job.header['precision']}"]
     whole = [seed for seed in sorted({row["seed"] for row in job.rows}) if not job.missing(seed)]
-    for arm in ARMS if whole else ():
+    for arm in practical.ARMS if whole else ():
         rows = [row for row in job.rows if row["arm"] == arm and row["seed"] in whole]
         shown = []
         for key, name in (("test_accuracy", "test accuracy"), ("ece", "ECE")):
@@ -376,7 +290,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=30, help="no seed begins that would end later (default: 30)")
     parser.add_argument("--seeds", type=int, help="no more seeds than these (default: as many as fit; 1 with --quick)")
     parser.add_argument("--datasets", nargs="+", choices=("fashion", "cifar10"), default=["fashion", "cifar10"])
-    parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=list(RECIPES))
+    parser.add_argument("--recipes", nargs="+", choices=tuple(practical.RECIPES), default=list(practical.RECIPES))
     parser.add_argument(
         "--data", type=Path, help="folder of torchvision's files; missing ones are downloaded (default: COURSE_DATA or a cache)"
     )
@@ -394,12 +308,12 @@ def main(arguments: list[str] | None = None) -> None:
         return
     torch.backends.cudnn.benchmark = True
     out = options.out or (None if options.quick else ROOT / "results" / "gpu")
-    peak = matmul_peak(device)
+    peak = practical.matmul_rate(device)
     print(f"{record.machine()['processor']}: {peak / 1e12:.3g} TFLOP/s in matrix products", flush=True)
     settings = {"peak": peak, "out": out, "checkpoints": options.checkpoints, "quick": options.quick}
     try:
         datasets = [load(name, options.data, options.cifar_jpeg) for name in options.datasets]
-        jobs = [Job(dataset, RECIPES[name], device, **settings) for name in options.recipes for dataset in datasets]
+        jobs = [Job(dataset, practical.RECIPES[name], device, **settings) for name in options.recipes for dataset in datasets]
     except ValueError as error:
         sys.exit(str(error))
     try:

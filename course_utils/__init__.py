@@ -21,6 +21,7 @@ Importing the package alone imports nothing. The rooms from the ground up; each 
 - ``schedules``: when a learning-rate schedule moves, and whether it lasts
 - ``checkpoint``: a run that can be stopped and go on
 - ``train``: `fit`, `evaluate` and `predict`: one loop that knows no technique by name
+- ``practical``: ResNet-18 by two recipes and in four arms, as the practical and the GPU benchmark train it
 - ``experiment``: the form of every comparison: each condition with each seed, differences seed by seed
 - ``plots``: figures that two lessons or more use
 - ``equality``: whether two answers are the same value, whatever holds them

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from course_utils import data, record, train
+from course_utils import data, practical, record, train
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tools")]
@@ -62,7 +62,7 @@ class Clock:
     def __init__(self, monkeypatch, seconds):
         self.now, self.epochs = 0.0, 0
 
-        def fit(model, *, epochs, checkpoint, **options):
+        def fit(model, train_loader, *, epochs, checkpoint, **options):
             self.now += seconds * epochs
             self.epochs += epochs
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ class Clock:
 
 def job_of(dataset, out, clock, recipe="short", quick=True, **changes):
     settings = {"peak": 1e12, "out": out, "checkpoints": out / "checkpoints", "quick": quick, "clock": clock}
-    return gpu.Job(dataset, gpu.RECIPES[recipe], CPU, **settings | changes)
+    return gpu.Job(dataset, practical.RECIPES[recipe], CPU, **settings | changes)
 
 
 def test_a_quick_run_writes_whole_results_of_both_recipes(tmp_path, jpeg, fashion, monkeypatch, capsys):
@@ -96,7 +96,7 @@ def test_a_quick_run_writes_whole_results_of_both_recipes(tmp_path, jpeg, fashio
         assert content["device"]
         assert content["gflop_per_epoch"] > 0
         assert f"{content['title']}, {content['recipe']['name']} recipe" in shown
-        assert [row["arm"] for row in content["rows"]] == ["baseline", "mixup", "smoothing", "both"]
+        assert [row["arm"] for row in content["rows"]] == list(practical.ARMS)
         for row in content["rows"]:
             assert tuple(row) == ROW
             assert row["seed"] == 0
@@ -144,7 +144,7 @@ def test_no_seed_begins_that_would_not_fit(tmp_path, fashion, monkeypatch, capsy
     clock = Clock(monkeypatch, seconds=60)
     job = job_of(fashion, tmp_path, clock)
     gpu.run([job], minutes=11, clock=clock)  # a seed is four epochs
-    assert [(row["seed"], row["arm"]) for row in job.rows] == list(itertools.product((0, 1), gpu.ARMS))
+    assert [(row["seed"], row["arm"]) for row in job.rows] == list(itertools.product((0, 1), practical.ARMS))
     assert clock.now == 8 * 60
     assert "seed 2 needs about 4.0 minutes, and 3.0 are left" in capsys.readouterr().out
 
@@ -226,7 +226,7 @@ def test_results_of_another_set_up_are_not_mixed_in(tmp_path, fashion, monkeypat
 
 @pytest.mark.parametrize("name", ["lecture", "short"])
 def test_the_recipes_change_the_learning_rate_as_they_say(name):
-    recipe, model = gpu.RECIPES[name], torch.nn.Linear(1, 1)
+    recipe, model = practical.RECIPES[name], torch.nn.Linear(1, 1)
     loader = [(torch.zeros(1, 1), torch.zeros(1, 1))] * 10
     options = {"loss": torch.nn.functional.mse_loss, "epochs": recipe.epochs, "progress": False}
     history = train.fit(model, loader, **recipe.fit_options(model, steps=len(loader)), **options)

@@ -33,6 +33,7 @@ FLOORS = [
     "schedules",
     "checkpoint",
     "train",
+    "practical",
     "experiment",
     "plots",
     "equality",
