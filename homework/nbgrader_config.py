@@ -5,7 +5,7 @@
 
 c = get_config()  # noqa: F821 - traitlets defines it
 
-c.CourseDirectory.assignment_id = "13_homework"
+c.CourseDirectory.assignment_id = "14_homework"
 
 # Kernels of submissions: limits of one cell, of one notebook, and of the sandbox. All that there are:
 # course_grade/kernels/sandbox/launch.py.

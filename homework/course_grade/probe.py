@@ -23,6 +23,7 @@ from course_grade.values import plain
 
 MIME = "application/vnd.course-grade+json"
 CHARACTERS = 1 << 19  # of one message; a check that sends too much must leave space for those after it
+SHOWN = 100
 
 seed = int(os.environ.get("COURSE_GRADE_SEED", "0"))
 
@@ -54,7 +55,8 @@ def emit(name: str, compute: Callable[[], object]) -> None:
 
 def _send(text: str) -> None:
     _mend_streams()  # IPython flushes them first
-    display({MIME: json.loads(text), "text/plain": text}, raw=True)
+    shown = text if len(text) <= SHOWN else f"{text[:SHOWN]} …"  # a page for eyes, not a wall of numbers
+    display({MIME: json.loads(text), "text/plain": shown}, raw=True)
 
 
 def _told(error: BaseException) -> str:

@@ -47,7 +47,7 @@ def put(tmp_path):
 
 
 def found(put, *roster: str) -> dict[str, Student]:
-    students, nobodys = inbox.find(put.folder, list(roster), fits, "13_homework")
+    students, nobodys = inbox.find(put.folder, list(roster), fits, "14_homework")
     found.nobodys = nobodys
     return {student.shown: student for student in students}
 
@@ -152,7 +152,7 @@ def test_the_same_file_twice_is_not_worth_a_word(put):
 
 
 def test_a_notebook_of_this_homework_counts_before_a_newer_one(put):
-    put("kim/13_homework.ipynb")
+    put("kim/14_homework.ipynb")
     put("kim/practical.ipynb", OTHER)
     student = found(put, "kim", "lee")["kim"]
     assert student.read() == NOTEBOOK
@@ -178,7 +178,7 @@ def test_an_exact_name_on_the_roster_is_not_a_copy(put):
     assert found(put, "kim", "kim (1)")["kim (1)"].notes == []
 
 
-@pytest.mark.parametrize("name", ["hw13_김민지_final.ipynb", "김민지-13_homework.ipynb", "13_homework (김민지).ipynb"])
+@pytest.mark.parametrize("name", ["hw14_김민지_final.ipynb", "김민지-14_homework.ipynb", "14_homework (김민지).ipynb"])
 def test_a_name_within_a_file_name(put, name):
     put(name)
     students = found(put, "김민지", "이서연", "13")
@@ -263,9 +263,9 @@ def test_litter_of_systems_is_nobodys(put, name):
     [
         "{}.ipynb",
         "{}/anything.ipynb",
-        "{}_12345_assignsubmission_file/13_homework.ipynb",
-        "{}_12345_assignsubmission_file_13_homework.ipynb",
-        "{}_12345_assignsubmission_file_/deep/13_homework.ipynb",
+        "{}_12345_assignsubmission_file/14_homework.ipynb",
+        "{}_12345_assignsubmission_file_14_homework.ipynb",
+        "{}_12345_assignsubmission_file_/deep/14_homework.ipynb",
     ],
 )
 @pytest.mark.parametrize("holder", ["", "a folder/", "class.zip"])
@@ -332,7 +332,7 @@ def test_endings_are_not_the_name(put, name):
 
 
 def test_a_name_without_its_blank(put):
-    put("kimminji_12345_67890_13_homework-1.ipynb")
+    put("kimminji_12345_67890_14_homework-1.ipynb")
     assert found(put, "Kim, Minji", "Lee")["Kim, Minji"].read() == NOTEBOOK
 
 
@@ -430,8 +430,8 @@ def test_links_are_not_followed(put, tmp_path):
             students[name].read()
 
 
-@pytest.mark.parametrize("inside", ["{}.ipynb", "{}/13_homework.ipynb", "deep/{}/hw.ipynb", "{}.zip"])
-@pytest.mark.parametrize("holder", ["class.zip", "hw13/", "hw13/section A/"])
+@pytest.mark.parametrize("inside", ["{}.ipynb", "{}/14_homework.ipynb", "deep/{}/hw.ipynb", "{}.zip"])
+@pytest.mark.parametrize("holder", ["class.zip", "hw14/", "hw14/section A/"])
 def test_a_class_beside_a_late_file(put, inside, holder):
     """Without a class list."""
     class_of = [f"student {number:02}" for number in range(25)]
@@ -451,7 +451,7 @@ def test_a_class_beside_a_late_file(put, inside, holder):
 def test_a_students_copy_of_the_course_is_not_a_class(put):
     for number in range(12):
         put(f"kim/course/notebooks/{number:02}.ipynb", OTHER)
-    put("kim/course/notebooks/13_homework.ipynb")
+    put("kim/course/notebooks/14_homework.ipynb")
     put("lee.ipynb")
     students = found(put)
     assert sorted(students) == ["kim", "lee"]

@@ -19,7 +19,7 @@ from tests.homework import toy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOMEWORK = Assignment.read(
-    ROOT / "homework" / "source" / "13_homework" / "13_homework.ipynb", ROOT / "notebooks" / "13_homework.ipynb"
+    ROOT / "homework" / "source" / "14_homework" / "14_homework.ipynb", ROOT / "notebooks" / "14_homework.ipynb"
 )
 ANSWERS = {name: cell.source for name, cell in Assignment.cells(HOMEWORK.source).items() if name in HOMEWORK.answers}
 ANSWERS = {
