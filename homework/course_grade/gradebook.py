@@ -175,7 +175,7 @@ class Book:
                 cell.outputs = []
         self._exporter = self._exporter or feedback_exporter(self.folder, self.url)
         page, _ = self._exporter.from_notebook_node(notebook, self._resources(student))
-        files.write_text(path, f"{page}\n{mark}\n", private=True)
+        files.write_text(path, f"{_with_names(page)}\n{mark}\n", private=True)
 
     def _fingerprint(self, student: str, content: bytes) -> str:
         submission = self.gradebook.find_submission(self.assignment.name, student)
@@ -191,6 +191,15 @@ class Book:
         settings = {"root": str(self.folder.resolve()), "db_url": self.url, "assignment_id": self.assignment.name}
         lines = ["c = get_config()", *(f"c.CourseDirectory.{name} = {value!r}" for name, value in settings.items())]
         files.write_text(self.folder / "nbgrader_config.py", "\n".join([*lines, ""]), private=True)
+
+
+_LISTED = re.compile(r'(<a href="#(?:test-)?([^"]+)">)(?:Test cell|Coding free-response|Written response|Task)</a>')
+
+
+def _with_names(page: str) -> str:
+    """The page with its list of graded cells by name: nbgrader calls each of them "Test cell", or what else its kind is."""
+    contents, end, rest = page.partition("</ol>")
+    return _LISTED.sub(r"\1\2</a>", contents) + end + rest
 
 
 # --- the table of grades ------------------------------------------------------------------------------------------------------

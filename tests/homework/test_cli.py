@@ -239,6 +239,12 @@ def test_a_name_of_any_kind(class_run, name):
     assert (class_run.out / "feedback" / kept(name) / "toy" / "toy.html").is_file()
 
 
+def test_feedback_lists_graded_cells_by_name(class_run):
+    page = class_run.feedback(NAMES[0])
+    contents = page[: page.index("</ol>")]
+    assert re.findall(r'<a href="#(?!comment)[^"]+">([^<]+)</a>', contents) == ["scale", "total", "picture", "why"]
+
+
 def test_everybody_has_one_row(class_run):
     everybody = [*map(spreadsheet, NAMES), *ABSENT, "late", "in_time"]
     assert sorted(class_run.table.index) == sorted(everybody)
