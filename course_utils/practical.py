@@ -95,7 +95,7 @@ def train_arm(
     padding: int = 4,
     checkpoint: str | Path | None = None,
     progress: bool = False,
-) -> tuple[models.ResNet18, train.History]:
+) -> tuple[nn.Module, train.History]:
     """Train one ResNet-18, on `runtime.device`. Written out in lesson 13.
 
     Each image is cut out anew at a random place, mirrored half of the time, and normalised, in batches on the device.
