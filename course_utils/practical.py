@@ -71,7 +71,15 @@ RECIPES = {
             weight_decay=5e-4,
             nesterov=True,
         ),
-        Recipe("lecture", "the lecture", epochs=150, batch_size=128, lr=0.1, weight_decay=2e-4, milestones=(50, 100)),
+        Recipe(
+            "lecture",
+            "the lecture; its code does not show the batch size, and 128 is the usual one",
+            epochs=150,
+            batch_size=128,
+            lr=0.1,
+            weight_decay=2e-4,
+            milestones=(50, 100),
+        ),
     )
 }
 
