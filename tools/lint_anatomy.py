@@ -197,7 +197,7 @@ def reason(notebook: NotebookNode) -> Found:
     for above, cell in pairwise(notebook.cells):
         both = above.cell_type == cell.cell_type == "code"
         set_up = course.section(above) == "setup" and course.section(cell) == "budget"
-        if both and not set_up and not is_folded(cell) and not is_test_of(cell, above):
+        if both and not set_up and not is_folded(cell):
             yield cell, f"say in a markdown cell between {above.id} and this one what comes"
 
 

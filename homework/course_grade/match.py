@@ -42,6 +42,7 @@ class _Matching:
 
     def __init__(self, assignment: Assignment, submitted: list[Cell]) -> None:
         self.places = places_of(assignment)
+        self.given = {place.text for place in self.places if place.text and not place.answer}
         self.submitted = submitted
         self.position = {cell: number for number, cell in enumerate(submitted)}
         self.text = {cell: plain(cell.source) for cell in submitted}
@@ -196,6 +197,8 @@ class _Matching:
             return alike if alike >= (0.3 if same_type and same_names else 0.6 if same_type else 0.8) else 0
         if place.defined and not place.by_hand:
             return 0  # an answer that tests call is known by what it defines
+        if self.text[cell] in self.given:
+            return 0  # a copy of what was given answers nothing, however long it is
         other = any(other.defined & self.defined[cell] for other in self.places if other is not place)
         length = len(self.text[cell])
         return 0 if other else (0.3 if same_type else 0.05) * (1 + alike + length / (length + 200))

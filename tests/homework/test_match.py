@@ -116,12 +116,27 @@ def test_answers_arrive_from_a_notebook_whose_cells_were_moved(random, names, id
 def test_copies_of_cells_never_run_twice(data):
     notebook = filled(ANSWERS)
     lose(notebook, range(len(notebook.cells)), names=data.draw(st.booleans()), ids=data.draw(st.booleans()))
-    for number in data.draw(st.lists(st.integers(0, len(notebook.cells) - 1), min_size=1, max_size=8)):
+    for copies, number in enumerate(data.draw(st.lists(st.integers(0, len(notebook.cells) - 1), min_size=1, max_size=8))):
         if notebook.cells[number].source not in ANSWERS.values():
             copy = deepcopy(notebook.cells[number])
-            copy.id = f"copy-{number}"
+            copy.id = f"copy-{copies}"
             notebook.cells.insert(data.draw(st.integers(0, len(notebook.cells))), copy)
     assert_all_arrive(notebook, ANSWERS)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("below", [0, 1])
+def test_a_copy_of_given_text_beside_an_answer_is_not_taken_for_it(name, below):
+    """Without names and ids, a long given text once stood for the explanation, of which it was the neighbour."""
+    for number, cell in enumerate(HOMEWORK.release.cells):
+        if grade_id(cell) not in HOMEWORK.answers:
+            notebook = filled(ANSWERS)
+            lose(notebook, range(len(notebook.cells)), names=True, ids=True)
+            answer = next(at for at, cell in enumerate(HOMEWORK.release.cells) if grade_id(cell) == name)
+            copy = deepcopy(notebook.cells[number])
+            copy.id = "a-copy"
+            notebook.cells.insert(answer + below, copy)
+            assert_all_arrive(notebook, ANSWERS)
 
 
 @pytest.mark.parametrize("number", range(3, 33))

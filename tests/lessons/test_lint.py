@@ -172,9 +172,9 @@ BROKEN_HOMEWORK = {
         "answers",
         lambda n: graded(n, "mixup-data").metadata.update(nbgrader={"grade_id": "mixup-data"}),
     ),
-    "code after a test": (
+    "a test that is not folded": (
         "reason",
-        lambda n: graded(n, "test-mixup-data").metadata.nbgrader.update(grade_id="test"),
+        lambda n: graded(n, "test-mixup-data").metadata.update(jupyter={}, cellView="code"),
     ),
     "Colab's metadata in a cell": ("metadata", lambda n: n.cells[6].metadata.update(id="8b7e1f02")),
 }
