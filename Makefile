@@ -1,5 +1,5 @@
 # Every target builds .venv first when it is missing, half built, or older than what it is made from. Windows: plain
-# commands in README.md.
+# commands in docs/running.md.
 PYTHON ?= python3
 PROFILE ?= cpu
 MINUTES ?= 30
@@ -16,7 +16,7 @@ quoted = '$(subst ','\'',$(1))'
 absolute = $(if $(filter /%,$(firstword $(1))),$(1),$(CURDIR)/$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lessons test lint coverage lab claims bench gpu data badges release readme figure grade constraints site clean
+.PHONY: help venv lessons test lint coverage lab claims bench gpu data badges release readme figure grade constraints site pages clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,17 +25,21 @@ venv: $(READY)  ## the virtual environment, with the versions of constraints.txt
 
 $(READY): pyproject.toml homework/pyproject.toml constraints.txt
 	@echo 'Making .venv. On Linux about 3.3 GB come in, most of it torch with its CUDA libraries, and fill 6.4 GB of disk;'
-	@echo 'with the small CPU build of torch (see README.md) about 0.5 GB. When it is interrupted, the same command goes on.'
+	@echo 'with the small CPU build of torch (see docs/running.md) about 0.5 GB. When it is interrupted, the same command goes on.'
 	$(PYTHON) -m venv $(VENV)
 	[ -t 1 ] || export PIP_PROGRESS_BAR=$${PIP_PROGRESS_BAR:-off}; \
 	$(BIN)/python -m pip install --disable-pip-version-check -c $(call quoted,$(CONSTRAINTS)) -e ".[dev]" -e ./homework
 	-[ ! -e .git ] || $(BIN)/pre-commit install-hooks
 	@touch $@
 
-lessons: $(READY)  ## execute every lesson, one page each in site/ (PROFILE=ci: tiny, in a minute or two)
+lessons: $(READY)  ## execute every lesson, and make the site: open site/index.html (PROFILE=ci: tiny, in a minute or two)
 	$(BIN)/python tools/lessons.py --profile $(PROFILE)
 
-site: lessons  ## the same
+site: $(READY)  ## the same; a warning is an error
+	$(BIN)/python tools/lessons.py --profile $(PROFILE) --strict
+
+pages: $(READY)  ## the site anew from the lessons that were executed last: after a change of docs/ or of a docstring
+	$(BIN)/python tools/pages.py --strict
 
 test: $(READY) lint  ## lint, then all tests: code, lessons, claims, documents, grading
 	COURSE_PROFILE=ci OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --nbmake tests notebooks
@@ -55,7 +59,7 @@ claims: $(READY)  ## measure claims anew (LESSON=01 SEEDS=3,4,5; all lessons and
 bench: $(READY)  ## ratios of speed, measured side by side (ONLY="textbook fit": these again, the other rows are kept)
 	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY))
 
-gpu: $(READY)  ## on a GPU: lessons at profile gpu, then ResNet-18 (MINUTES=30, DATA=folder, CIFAR_JPEG=file; see README.md)
+gpu: $(READY)  ## on a GPU: lessons at profile gpu, then ResNet-18 (MINUTES=30, DATA=folder, CIFAR_JPEG=file; see docs/running.md)
 	$(BIN)/python benchmarks/gpu.py --check
 	$(if $(DATA),COURSE_DATA=$(call quoted,$(call absolute,$(DATA)))) $(BIN)/python tools/claims.py --profile gpu; claims=$$?; \
 	$(BIN)/python benchmarks/gpu.py --minutes $(MINUTES) $(if $(DATA),--data $(call quoted,$(DATA))) \
@@ -70,7 +74,7 @@ badges: $(READY)  ## rewrite what lessons share: badges, set-up cell, link to th
 release: $(READY)  ## make the students' homework from the instructor's
 	$(BIN)/python tools/release.py
 
-readme: $(READY)  ## rewrite the generated tables of README.md
+readme: $(READY)  ## rewrite the generated parts of README.md
 	$(BIN)/python tools/readme.py
 
 figure: $(READY)  ## draw the figure of README.md anew, by executing lesson 00

@@ -88,14 +88,25 @@ def repository(root: Path = ROOT) -> str:
     return project["urls"]["Repository"].removesuffix("/").removesuffix(".git")
 
 
-def colab(root: Path, path: Path) -> str:
-    """Badge that opens a lesson of this release in Colab, in markdown."""
+def site_address(root: Path = ROOT) -> str:
+    """Where GitHub Pages shows the site of the repository."""
+    owner, name = repository(root).removeprefix("https://github.com/").split("/")[:2]
+    return f"https://{owner}.github.io/{name}/"
+
+
+def colab_address(root: Path, path: Path) -> str:
+    """Where Colab opens a lesson of this release."""
     address = repository(root)
     if not address.startswith("https://github.com/"):
         raise SystemExit(f"Colab opens notebooks from GitHub alone, and Repository in pyproject.toml is {address}.")
     target = address.replace("https://github.com/", "https://colab.research.google.com/github/")
+    return f"{target}/blob/{TAG}/notebooks/{path.name}"
+
+
+def colab(root: Path, path: Path) -> str:
+    """Badge that opens a lesson of this release in Colab, in markdown."""
     badge = "https://colab.research.google.com/assets/colab-badge.svg"
-    return f"[![Open in Colab]({badge})]({target}/blob/{TAG}/notebooks/{path.name})"
+    return f"[![Open in Colab]({badge})]({colab_address(root, path)})"
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -1,40 +1,30 @@
-"""Execute lessons in parallel and render each to an HTML page with its outputs, and an index of them.
+"""Execute lessons in parallel, keep them with their outputs, and make the course's site from them.
 
-Any notebook is taken, whatever its name and content. One that fails does not stop the others, and does not cost them their
-pages; its own shows how far it came. Notebooks are never written back.
-Usage: python tools/lessons.py [NOTEBOOK ...] [--profile ci|cpu|gpu] [--jobs N] [--out FOLDER] [--timeout SECONDS]
+Any notebook is taken, whatever its name and content; those that are not the course's get a small site of their own. One that
+fails does not stop the others, and does not cost them their pages; its own shows how far it came. Notebooks are never
+written back.
+Usage: python tools/lessons.py [NOTEBOOK ...] [--profile ci|cpu|gpu] [--jobs N] [--out FOLDER] [--timeout SECONDS] [--strict]
 """
 
 import asyncio
 import contextlib
-import html
 import os
-import re
 import sys
+import tempfile
 import time
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count, pairwise
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
 
 import joblib
-from jinja2 import Environment, FileSystemLoader
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from tqdm import tqdm
 from traitlets.config import Config
 
 import course
-from course_utils import files
-
-TEMPLATES = Path(__file__).parent / "templates"
-FIGURE = "> **Figure:** "
-# Where a link leads, in the three ways of writing it in HTML.
-LINK = re.compile(r"""(<a\b[^>]*?\shref\s*=\s*)(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
+import pages
 
 
 @dataclass
@@ -44,21 +34,15 @@ class Lesson:
     path: Path
     name: str = ""  # of its page, and in reports; the notebook's own name where that is not taken
     notebook: NotebookNode | None = None
-    question: str = ""
     code_cells: list[NotebookNode] = field(default_factory=list, repr=False)  # those that will be executed
     seconds: float = 0.0
     error: str = ""  # last line of the traceback, empty when the lesson ran to its end
     where: str = ""  # the failing cell: its number among the code cells, as in "In [7]", and its id
     done: int = field(default=0, repr=False)
-    has_page: bool = False
+    kept: Path | None = None  # where it stands with its outputs
 
     def __post_init__(self) -> None:
         self.name = self.name or self.path.stem
-
-    @property
-    def link(self) -> str:
-        """Address of its page, relative to the other pages."""
-        return _address(self.name)
 
     @contextlib.contextmanager
     def failing(self, what: str = "") -> Iterator[None]:
@@ -72,7 +56,6 @@ class Lesson:
         with self.failing("not a readable notebook: "):
             notebook = course.read(self.path)
             self.code_cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-            self.question = course.question(notebook)
             self.notebook = notebook
 
     async def execute(self, notebook: NotebookNode, environment: dict[str, str], timeout: int, bar: tqdm) -> None:
@@ -117,20 +100,23 @@ class Lesson:
         finally:
             self.seconds = time.perf_counter() - start
 
-    def render(self, notebook: NotebookNode, folder: Path, pages: dict[Path, str]) -> None:
-        """Write the page; ``pages`` are the addresses of all lessons, for links between them."""
-        resources = {"metadata": {"name": self.name, "path": str(self.path.parent)}}
-        page, _ = _exporter().from_notebook_node(_for_page(notebook), resources)
-        page = LINK.sub(lambda found: _to_page(found, self.path.parent, pages), page)
-        _write(folder / f"{self.name}.html", page)
-        self.has_page = True
+    def keep(self, notebook: NotebookNode, folder: Path, profile: str) -> None:
+        """Write the notebook with its outputs, and what became of it."""
+        error = f"{self.where}: {self.error}" if self.where else self.error
+        notebook.metadata["course"] = {"profile": profile, "seconds": self.seconds, "error": error}
+        path = folder / f"{self.name}.ipynb"
+        pages.write(path, course.text(notebook))
+        self.kept = path
+
+    def as_run(self) -> pages.Run:
+        return pages.Run(self.path, self.name, course.read(self.kept))
 
     def report(self) -> str:
         return f"FAILED {self.name}{', ' + self.where if self.where else ''}: {self.error}"
 
 
-async def run_all(lessons: list[Lesson], *, profile: str, jobs: int, out: Path, timeout: int) -> None:
-    """Execute and render lessons, at most ``jobs`` at once, each with its share of the cores (or OMP_NUM_THREADS threads)."""
+async def run_all(lessons: list[Lesson], *, profile: str, jobs: int, keep: Path, timeout: int) -> None:
+    """Execute lessons and keep them, at most ``jobs`` at once, each with its share of the cores, or OMP_NUM_THREADS."""
     _leave_signals_alone()
     runnable = [lesson for lesson in lessons if lesson.notebook]
     jobs = max(1, min(jobs, len(runnable)))
@@ -139,13 +125,11 @@ async def run_all(lessons: list[Lesson], *, profile: str, jobs: int, out: Path, 
     environment = {"OMP_NUM_THREADS": threads} | os.environ | {"COURSE_PROFILE": profile, "COURSE_JUDGE": "1"}
     if data := environment.get("COURSE_DATA"):  # seen from here, not from the folders of the notebooks
         environment["COURSE_DATA"] = str(Path(data).expanduser().absolute())
-    os.chdir(TEMPLATES)  # a notebook may delete the folder that this began in
+    os.chdir(course.ROOT)  # a notebook may delete the folder that this began in
     free = asyncio.Semaphore(jobs)
     # A log file gets a line now and then, a terminal a moving bar.
     interval = 0.2 if sys.stderr.isatty() else 30
     total = sum(len(lesson.code_cells) for lesson in runnable)
-
-    pages = {lesson.path: lesson.link for lesson in lessons}
 
     async def one(lesson: Lesson) -> None:
         if lesson.notebook:
@@ -153,8 +137,8 @@ async def run_all(lessons: list[Lesson], *, profile: str, jobs: int, out: Path, 
                 with lesson.failing():  # such as a kernel that does not start
                     await lesson.execute(lesson.notebook, environment, timeout, bar)
             bar.update(len(lesson.code_cells) - lesson.done)  # cells that a failed lesson will not reach
-            with lesson.failing("the page could not be made: "):  # such as a picture file that is not there, or a full disk
-                await asyncio.to_thread(lesson.render, lesson.notebook, out, pages)
+            with lesson.failing("it could not be kept: "):  # such as a full disk
+                await asyncio.to_thread(lesson.keep, lesson.notebook, keep, profile)
         if lesson.error:
             bar.write(lesson.report())
 
@@ -163,41 +147,19 @@ async def run_all(lessons: list[Lesson], *, profile: str, jobs: int, out: Path, 
         bar.set_postfix_str("")
 
 
-def write_index(lessons: list[Lesson], profile: str, out: Path) -> None:
-    template = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True).get_template("index.html.j2")
-    failed = sum(bool(lesson.error) for lesson in lessons)
-    when = time.strftime("%Y-%m-%d %H:%M")
-    _write(out / "index.html", template.render(results=lessons, profile=profile, failed=failed, when=when))
-
-
-def named(paths: Iterable[Path]) -> list[Lesson]:
-    """Lessons with names of their own: where two notebooks are called the same, the later ones get a number."""
-    taken = {_comparable("index")}
-    lessons = []
-    for path in paths:
-        names = (f"{path.stem}{f'-{number}' if number > 1 else ''}" for number in count(1))
-        name = next(name for name in names if _comparable(name) not in taken)
-        taken.add(_comparable(name))
-        lessons.append(Lesson(path, name))
-    return lessons
-
-
-def run(paths: list[Path], *, profile: str, jobs: int, out: Path, timeout: int) -> list[Lesson]:
-    """Execute and render the notebooks, write the index, report on standard output."""
-    out = out.resolve()
-    lessons = named(dict.fromkeys(path.resolve() for path in paths))
+def run(paths: list[Path], *, profile: str, jobs: int, keep: Path, timeout: int) -> list[Lesson]:
+    """Execute the notebooks and keep them with their outputs, report on standard output."""
+    taken = {"index"}
+    lessons = [Lesson(path, pages.page_name(path.stem, taken)) for path in paths]
     for lesson in lessons:
         lesson.read()
     start = time.perf_counter()
-    asyncio.run(run_all(lessons, profile=profile, jobs=jobs, out=out, timeout=timeout))
-    write_index(lessons, profile, out)
+    asyncio.run(run_all(lessons, profile=profile, jobs=jobs, keep=keep, timeout=timeout))
     for lesson in lessons:
         origin = "" if lesson.name == lesson.path.stem else f" ({lesson.path})"
         print(f"{lesson.seconds:7.1f} s  {lesson.name}{origin}{'  FAILED' if lesson.error else ''}")
     failed = sum(bool(lesson.error) for lesson in lessons)
-    print(
-        f"{time.perf_counter() - start:7.1f} s  in all: {len(lessons)} lessons, {failed} failed, pages in {out / 'index.html'}"
-    )
+    print(f"{time.perf_counter() - start:7.1f} s  in all: {len(lessons)} lessons, {failed} failed")
     return lessons
 
 
@@ -211,46 +173,6 @@ def _leave_signals_alone() -> None:
     loop.add_signal_handler = refuse  # type: ignore[method-assign, assignment]  # to replace it is what this is for
 
 
-def _exporter() -> HTMLExporter:
-    # Not embed_images: it parses each piece of HTML alone, and so closes a <details> before the answer that it folds.
-    return HTMLExporter(template_name="lab", template_file="lesson.html.j2", extra_template_paths=[str(TEMPLATES)])
-
-
-def _for_page(notebook: NotebookNode) -> NotebookNode:
-    """Give figures that have no alternative text in their metadata that of the cell below."""
-    for cell, after in pairwise(notebook.cells):
-        if cell.cell_type == "code" and after.source.startswith(FIGURE):
-            cell.metadata.setdefault("alt", " ".join(after.source.removeprefix(FIGURE).split()))
-    return notebook
-
-
-def _to_page(found: re.Match, folder: Path, pages: dict[Path, str]) -> str:
-    """A link to a notebook becomes one to its page; every other link stays as it is."""
-    try:
-        address = urlsplit(html.unescape(next(filter(None, found.groups()[1:]), "")))
-    except ValueError:  # an address that is not one
-        return found[0]
-    target = Path(unquote(address.path))
-    if address.scheme or address.netloc or target.suffix.lower() != ".ipynb":
-        return found[0]
-    page = pages.get(Path(os.path.normpath(folder / target)), _address(target.stem))
-    return f'{found[1]}"{html.escape(page + (f"#{address.fragment}" if address.fragment else ""))}"'
-
-
-def _address(name: str) -> str:
-    return quote(os.fsencode(f"{name}.html"))
-
-
-def _comparable(name: str) -> str:
-    """A name as file systems compare it that take no notice of case, or of how letters are composed."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _write(path: Path, page: str) -> None:
-    """Write a page; halves of characters, which a notebook may hold and UTF-8 cannot, are spelled out."""
-    files.write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))
-
-
 def _last_line(error: object) -> str:
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else ""
@@ -261,22 +183,31 @@ def main() -> None:
     parser.add_argument("notebooks", nargs="*", type=Path, help="all lessons when none is given")
     parser.add_argument("--profile", choices=("ci", "cpu", "gpu"), default="cpu")
     parser.add_argument("--jobs", type=int, default=joblib.cpu_count(), help="lessons at once; as many as cores when not given")
-    parser.add_argument("--out", type=Path, default=Path("site"), help="folder of the pages")
+    parser.add_argument("--out", type=Path, default=Path("site"), help="folder of the site")
+    parser.add_argument("--executed", type=Path, default=pages.EXECUTED, help="folder in which the course's lessons are kept")
     parser.add_argument("--timeout", type=int, default=1800, help="longest time of one cell, in seconds")
+    parser.add_argument("--strict", action="store_true", help="a warning while the site is made is an error")
     options = parser.parse_args()
-    paths = options.notebooks or course.lessons()
-    for path in paths:
+    for path in options.notebooks:
         if not path.is_file():
             parser.error(f"there is no notebook {path}.")
+    paths = list(dict.fromkeys(path.resolve() for path in options.notebooks or course.lessons()))
     if not paths:
         parser.error("there are no notebooks in notebooks/.")
-    try:
-        lessons = run(paths, profile=options.profile, jobs=options.jobs, out=options.out, timeout=options.timeout)
-    except KeyboardInterrupt:
-        sys.exit("stopped")
-    except OSError as error:  # of the index; those of pages are their lessons' errors
-        sys.exit(f"the list of the pages could not be written: {error}")
-    sys.exit(any(lesson.error for lesson in lessons))
+    out, whole = options.out.resolve(), set(paths) <= set(course.lessons())
+    with contextlib.ExitStack() as stack:
+        # The course's own lessons stay, so that the next site has those that are not executed then.
+        keep = options.executed.resolve() if whole else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            lessons = run(paths, profile=options.profile, jobs=options.jobs, keep=keep, timeout=options.timeout)
+            runs = pages.kept(keep) if whole else [lesson.as_run() for lesson in lessons if lesson.kept]
+            fine = pages.build(runs, out, whole=whole, strict=options.strict)
+        except KeyboardInterrupt:
+            sys.exit("stopped")
+        except OSError as error:  # those of a notebook are its own error
+            sys.exit(f"the site could not be written: {error}")
+    print(f"the site: {out / 'index.html'}")
+    sys.exit(not fine or any(lesson.error for lesson in lessons))
 
 
 if __name__ == "__main__":

@@ -173,6 +173,14 @@ def details(notebook: NotebookNode) -> Found:
                 )
 
 
+def formula(notebook: NotebookNode) -> Found:
+    for cell in markdown(notebook):
+        for found in re.finditer(r"^\$\$.+?\$\$", cell.source, re.DOTALL | re.MULTILINE):
+            above, below = cell.source[: found.start()], cell.source[found.end() :]
+            if re.search(r"\S[ \t]*\n$", above) or re.match(r"[ \t]*\n[ \t]*\S", below):
+                yield cell, "put a blank line above and below a formula that stands alone, or pages show it raw"
+
+
 def alt(notebook: NotebookNode) -> Found:
     for cell in code(notebook):
         if draws(cell.source) and len(str(cell.metadata.get("alt", ""))) < 60:
@@ -217,6 +225,7 @@ RULES = {
     "arguments": arguments,
     "pandas": pandas,
     "details": details,
+    "formula": formula,
     "alt": alt,
     "slider": slider,
     "caption": caption,

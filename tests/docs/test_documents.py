@@ -11,11 +11,15 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import course  # noqa: E402
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 GRADER = tomllib.loads((ROOT / "homework" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "data/README.md", "homework/README.md"),
-    *("docs/layouts.md", "docs/torch-report.md"),
+    *(f"docs/{name}.md" for name in ("api", "glossary", "index", "layouts", "results", "running", "speed", "torch-report")),
 ]
 CONDA_NAMES = {"torch": "pytorch", "build": "python-build"}
 # What pip installs from an extra that names this package itself, and what conda users do without.
@@ -34,7 +38,7 @@ def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def test_readme_tables_are_in_step():
+def test_the_generated_parts_of_the_readme_are_in_step():
     ran = subprocess.run([sys.executable, "tools/readme.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
@@ -109,7 +113,7 @@ def test_links_lead_somewhere():
     assert len(local) >= 6
     assert not [link for link in local if not (ROOT / link[0]).parent.joinpath(link[1]).exists()]
     allowed = (PROJECT["urls"]["Repository"], "https://colab.research.google.com/")
-    assert not [target for _, target in links - local if not target.startswith(allowed)]
+    assert not [target for _, target in links - local if not target.startswith((*allowed, course.site_address()))]
 
 
 def test_make_targets_named_in_documents_exist():
@@ -121,9 +125,9 @@ def test_make_targets_named_in_documents_exist():
     assert {"lessons", "test", "claims", "lab"} <= words <= targets
 
 
-def test_readme_gives_the_command_that_make_test_runs():
+def test_the_page_on_running_gives_the_command_that_make_test_runs():
     recipe = re.search(r"-m (pytest .+)", (ROOT / "Makefile").read_text(encoding="utf-8"))[1]
-    assert f"-m {recipe}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"-m {recipe}" in text_of("docs/running.md")
 
 
 def test_ci_runs_make_test():

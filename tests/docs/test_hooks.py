@@ -80,10 +80,10 @@ def test_no_job_of_ci_hangs_for_hours():
     assert [name for name, job in jobs().items() if not 0 < job.get("timeout-minutes", 0) <= 360] == []
 
 
-def test_ci_runs_the_readmes_commands_on_windows_and_macos():
-    readme = text_of("README.md")
+def test_ci_runs_the_documents_commands_on_windows_and_macos():
+    page = text_of("docs/running.md")
     _, install, lessons = commands("windows")
-    assert install in readme
-    assert lessons.removesuffix(" --profile ci") in readme
+    assert install in page
+    assert lessons.removesuffix(" --profile ci") in page
     (everything,) = commands("macos")
-    assert f"`{everything}`" in readme
+    assert f"`{everything}`" in page

@@ -94,7 +94,7 @@ def test_the_environment_is_announced_and_pip_shows_what_it_does(make):
     assert pip["arguments"][3:-6] == ["--disable-pip-version-check"]  # not quiet, and no choice that users should have
     before = done.stdout.partition("-m venv")[0]
     assert "3.3 GB" in before
-    assert "README.md" in before
+    assert "docs/running.md" in before
 
 
 def test_variables_of_pip_reach_pip_and_a_log_gets_no_moving_bar(make):
@@ -173,7 +173,7 @@ def test_grading_asks_for_what_it_needs(make, course):
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "lessons", "site", "lint", "coverage", "lab", "claims", "data", "badges", "release", "readme"]
+    "target", ["help", "lessons", "site", "pages", "lint", "coverage", "lab", "claims", "data", "badges", "release", "readme"]
 )
 def test_targets_run_in_a_clone_at_a_path_with_spaces(make, course, target):
     build(course, "pre-commit", "jupyter")
@@ -219,9 +219,9 @@ def wheel(index, name, version, *needs):
     (folder / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>", encoding="utf-8")
 
 
-def test_the_line_of_the_readme_brings_the_cpu_build_and_no_cuda_library(tmp_path):
+def test_the_line_of_the_documents_brings_the_cpu_build_and_no_cuda_library(tmp_path):
     """With made-up indexes: one like PyPI, and one like that of torch's CPU builds."""
-    (variable,) = re.findall(r"`(PIP_\w+)=<address> make lessons`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    (variable,) = re.findall(r"`(PIP_\w+)=<address> make lessons`", (ROOT / "docs" / "running.md").read_text(encoding="utf-8"))
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[1:])
     torch, vision, cublas = (pins[name] for name in ("torch", "torchvision", "nvidia-cublas"))
     wheel(tmp_path / "all", "torch", torch, f"nvidia-cublas=={cublas}")

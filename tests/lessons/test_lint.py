@@ -317,6 +317,14 @@ CELLS = {  # of rules about single cells: what breaks them, and what does not
             "plots.slider(frames, alt='a line')",
         ],
     ),
+    "formula": (
+        [
+            prose("It is\n$$x = 1$$"),
+            prose("$$x = 1$$\nwhere it holds."),
+            prose("It is\n$$\nx = 1\n$$\n\nso."),
+        ],
+        [prose("It is\n\n$$x = 1$$\n\nor $y$, and so on."), prose("$$\nx = 1\n$$"), prose("It costs $$ in one line.")],
+    ),
     "details": (
         [
             prose("<details><summary>Answer</summary>\n$x$\n\n</details>"),

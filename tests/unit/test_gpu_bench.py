@@ -279,5 +279,5 @@ def test_claims_on_a_gpu_are_made_one_lesson_after_the_other_and_judged(tmp_path
 def test_readme_says_whether_anything_was_measured_on_a_gpu():
     measured = any((ROOT / "results" / "gpu").glob("*.json"))
     assert (
-        "No number in this repository was measured on a GPU" in (ROOT / "README.md").read_text(encoding="utf-8")
+        "No number in this repository was measured on a GPU" in (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
     ) != measured

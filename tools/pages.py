@@ -1,0 +1,265 @@
+"""Make the course's site from executed lessons, the pages of docs/, and the docstrings of course_utils, by Sphinx.
+
+`make lessons` executes lessons and then calls this. Alone, it makes the pages anew from what was executed last; a lesson
+that never was is shown without outputs, and says so.
+Usage: python tools/pages.py [--strict] [--executed FOLDER] [--out FOLDER]
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Template
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+
+import course
+import tables
+from course_utils import files
+
+DOCS = course.ROOT / "docs"
+EXECUTED = course.ROOT / "build" / "executed"
+TITLE = "Better models"
+# Pages beside the lessons, in the order of the navigation: their short titles, and the documents that they are made of.
+PAGES = {
+    "running": ("Running it", "docs/running.md"),
+    "results": ("Results", "docs/results.md"),
+    "glossary": ("Glossary", "docs/glossary.md"),
+    "instructors": ("For instructors", "homework/README.md"),
+    "api/index": ("API", "docs/api.md"),
+    "contributing": ("Contributing", "CONTRIBUTING.md"),
+    "speed": ("Speed", "docs/speed.md"),
+    "data": ("Data", "data/README.md"),
+    "layouts": ("Layers computed wrongly", "docs/layouts.md"),
+    "torch-report": ("A report for torch", "docs/torch-report.md"),
+    "changes": ("Changes", "CHANGELOG.md"),
+    "security": ("Security", "SECURITY.md"),
+}
+HIDDEN = "```{toctree}\n:hidden:\n%s\n```\n"
+FIGURE = "> **Figure:** "
+PICTURE = re.compile(r'src="data:image/png;base64,([A-Za-z0-9+/=\s]+)"')
+
+
+@dataclass(frozen=True)
+class Run:
+    """An executed notebook: where it comes from, the name of its page, and what became of it."""
+
+    source: Path
+    name: str
+    notebook: NotebookNode
+
+    @property
+    def facts(self) -> dict:
+        """What `tools/lessons.py` wrote down: profile, seconds, error; empty where the notebook was not executed."""
+        return self.notebook.metadata.get("course", {})
+
+
+def page_name(stem: str, taken: set[str]) -> str:
+    """A name that every browser and file system takes, and no other page has; it is added to ``taken``."""
+    plain = re.sub(r"[^\w.-]+", "-", stem).strip("-._") or "notebook"
+    number = 1
+    name = plain
+    while _comparable(name) in taken:
+        number += 1
+        name = f"{plain}-{number}"
+    taken.add(_comparable(name))
+    return name
+
+
+def kept(folder: Path) -> list[Run]:
+    """All lessons of the course, as they were executed last, or as they are where they never were."""
+    runs = []
+    for path in course.lessons():
+        executed = folder / path.name
+        runs.append(Run(path, path.stem, course.read(executed if executed.exists() else path)))
+    return runs
+
+
+def build(runs: list[Run], out: Path, *, whole: bool, strict: bool = False) -> bool:
+    """Write the site; ``False`` where Sphinx found something wrong (with ``strict``, a warning is wrong).
+
+    Args:
+        runs: the notebooks to show.
+        out: folder of the site; its language's pages stand in ``out/en``.
+        whole: with all pages of the course, not only the notebooks.
+        strict: warnings are errors. Pages are written all the same.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        pages = Path(work, "pages")
+        extra = Path(work, "extra")
+        for folder in (pages, extra):
+            folder.mkdir()
+        facts = _prepare(runs, pages, extra, whole)
+        settings = Path(work, "site.json")
+        files.write_text(settings, json.dumps(facts))
+        # A page that is gone must not stay; the cache makes a second build quick.
+        shutil.rmtree(out / "en", ignore_errors=True)
+        command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-j", "auto", "-c", str(DOCS)]
+        command += ["-d", str(Path(work, "cache")), *(["-W", "--keep-going"] if strict else []), str(pages), str(out / "en")]
+        done = subprocess.run(command, check=False, env=os.environ | {"COURSE_SITE": str(settings)})
+    shutil.rmtree(out / "jupyter_execute", ignore_errors=True)  # MyST-NB's own, beside the pages
+    (out / "en" / ".buildinfo").unlink(missing_ok=True)
+    files.write_text(out / "index.html", _root(["en"]))
+    files.write_text(out / ".nojekyll", "")  # or GitHub leaves out folders that begin with a line
+    return done.returncode == 0
+
+
+def _prepare(runs: list[Run], pages: Path, extra: Path, whole: bool) -> dict:
+    """Write the sources that Sphinx reads, and return what docs/conf.py wants to know."""
+    about: dict[str, dict] = {}
+    (pages / "lessons").mkdir()
+    for run in runs:
+        name = f"lessons/{run.name}"
+        about[name] = {"source": str(run.source), "description": course.question(run.notebook)}
+        if whole:
+            about[name] |= {"download": f"notebooks/{run.name}.ipynb", "colab": course.colab_address(course.ROOT, run.source)}
+            (extra / "notebooks").mkdir(exist_ok=True)
+            shutil.copy(run.source, extra / "notebooks" / f"{run.name}.ipynb")
+        write(pages / f"{name}.ipynb", course.text(_for_page(run, extra)))
+    write(pages / "lessons" / "index.md", _lesson_list(runs, whole))
+    about["lessons/index"] = {"source": str(runs[0].source.with_name("index.md"))} if runs else {}
+    if whole:
+        generated = {name: make() for name, make in tables.TABLES.items()}
+        for name, (_, document) in PAGES.items():
+            about[name] = {"source": str(course.ROOT / document)}
+            write(pages / f"{name}.md", _filled(course.ROOT / document, generated))
+        for name, text in tables.reference().items():
+            write(pages / "api" / f"{name}.md", text)
+        about["index"] = {
+            "source": str(DOCS / "index.md"),
+            "description": "Hands-on lessons on making deep-learning models better",
+        }
+        shutil.copy(DOCS / "memorising.png", pages)
+        listed = "\n".join(["lessons/index", *(f"{title} <{name}>" for name, (title, _) in PAGES.items())])
+        home = f"{_filled(DOCS / 'index.md', generated)}\n{HIDDEN % listed}"
+    else:
+        home = f"# Notebooks\n\n[What was executed](lessons/index.html)\n\n{HIDDEN % 'lessons/index'}"
+    write(pages / "index.md", home)
+    return {
+        "title": TITLE,
+        "language": "en",
+        "address": f"{course.site_address()}en/" if whole else "",
+        "repository": course.repository(),
+        "extra": str(extra),
+        "pages": about,
+        "sources": {facts["source"]: name for name, facts in about.items() if "source" in facts},
+        "without_list": ["index", *PAGES] if whole else ["index"],
+    }
+
+
+def _for_page(run: Run, extra: Path) -> NotebookNode:
+    """A copy of a notebook as MyST-NB wants it: folds, alternative texts, anchors, and no badges."""
+    notebook = run.notebook.copy()
+    notebook.cells = [NotebookNode({**cell, "metadata": NotebookNode(cell.metadata)}) for cell in run.notebook.cells]
+    for cell, after in pairwise([*notebook.cells, new_markdown_cell("")]):
+        tags = list(cell.metadata.get("tags", ()))
+        shown = cell.metadata.setdefault("mystnb", {})
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            tags.append("hide-input")
+            if title := re.match(r"# @title (.+)", cell.source):
+                shown |= {"code_prompt_show": f"Show the code: {title[1]}", "code_prompt_hide": f"Hide the code: {title[1]}"}
+        if "badges" in tags:
+            tags.append("remove-cell")
+        alt = cell.metadata.get("alt", "")
+        if not alt and after.source.startswith(FIGURE):
+            alt = after.source.removeprefix(FIGURE)
+        if alt:
+            shown["image"] = {"alt": " ".join(alt.split())}
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"(?m)^(# .*\d) %", "\\1\N{NO-BREAK SPACE}%", cell.source)
+            if re.match("#{2,} ", cell.source):  # the same anchor in every language
+                cell.source = f"{{#lesson-{course.number(run.source)}-{cell.get('id', '')}}}\n{cell.source}"
+        if cell.cell_type == "code":
+            cell.outputs = [_with_files(output, extra) for output in cell.outputs]
+        cell.metadata.tags = tags
+    notebook.cells[1:1] = _notice(run)
+    return notebook
+
+
+def _with_files(output: NotebookNode, extra: Path) -> NotebookNode:
+    """Pictures inside HTML (the frames of a slider) become files, which a page loads when they are shown."""
+
+    def stored(found: re.Match) -> str:
+        content = base64.b64decode(found[1])
+        name = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
+        (extra / "frames").mkdir(exist_ok=True)
+        (extra / "frames" / name).write_bytes(content)
+        return f'loading="lazy" src="../frames/{name}"'
+
+    if "text/html" not in output.get("data", {}):
+        return output
+    data = {**output.data, "text/html": PICTURE.sub(stored, output.data["text/html"])}
+    return NotebookNode({**output, "data": NotebookNode(data)})
+
+
+def _notice(run: Run) -> list[NotebookNode]:
+    """What a reader must know of this run, above everything else: that it failed, or that there was none."""
+    if error := run.facts.get("error"):
+        fence = "`" * 8
+        text = f":::{{danger}}\nThis notebook did not run to its end:\n{fence}text\n{error}\n{fence}\n:::"
+    elif not run.facts:
+        text = ":::{note}\nThis page was made without running the notebook: it shows no outputs.\n:::"
+    else:
+        return []
+    return [new_markdown_cell(text, id="notice")]
+
+
+def _lesson_list(runs: list[Run], whole: bool) -> str:
+    """The page above all lessons: how each ran, and for the course's own what it found."""
+    names = "\n".join(run.name for run in runs)
+    rows = ["| notebook | seconds | result |", "|---|---|---|"]
+    for run in runs:
+        error = run.facts.get("error", "")
+        state = f"**failed** {tables.plain(error)}" if error else "ran to the end" if run.facts else "not executed"
+        seconds = f"{run.facts['seconds']:.0f}" if run.facts else ""
+        rows.append(f"| [{tables.plain(run.source.stem)}]({quote(run.source.name)}) | {seconds} | {state} |")
+    profiles = sorted({run.facts["profile"] for run in runs if run.facts})
+    executed = f"Executed under profile {', '.join(profiles)}.\n" if profiles else ""
+    found = f"{tables.lessons()}\n\n## How they ran\n\n" if whole else ""
+    return "\n".join(["# Lessons", "", found + executed, *rows, "", HIDDEN % names])
+
+
+def _filled(document: Path, generated: dict[str, str]) -> str:
+    """A document of ours, with the generated tables where it names them: ``<!-- table: claims -->``."""
+    text = document.read_text(encoding="utf-8")
+    return re.sub(r"<!-- table: (\w+) -->", lambda found: generated[found[1]], text)
+
+
+def _root(languages: list[str]) -> str:
+    template = Template((DOCS / "root.html").read_text(encoding="utf-8"), autoescape=True)
+    return template.render(title=TITLE, languages=languages) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a source; halves of characters, which a notebook may hold and UTF-8 cannot, are spelled out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def _comparable(name: str) -> str:
+    """A name as file systems compare it that take no notice of case, or of how letters are composed."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def main() -> None:
+    parser = course.parser(__doc__)
+    parser.add_argument("--executed", type=Path, default=EXECUTED, help="folder of executed lessons")
+    parser.add_argument("--out", type=Path, default=course.ROOT / "site", help="folder of the site")
+    parser.add_argument("--strict", action="store_true", help="a warning of Sphinx is an error")
+    options = parser.parse_args()
+    sys.exit(not build(kept(options.executed), options.out.resolve(), whole=True, strict=options.strict))
+
+
+if __name__ == "__main__":
+    main()
