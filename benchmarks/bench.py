@@ -534,7 +534,16 @@ def suite_rows(quick: bool) -> list[dict]:
                 run("-m", "nbconvert", "--to", "html", "--execute", "--output-dir", pages, lesson)
 
         def side_by_side():
-            run(str(ROOT / "tools" / "lessons.py"), *lessons, "--profile", "ci", "--out", pages)
+            run(
+                str(ROOT / "tools" / "lessons.py"),
+                *lessons,
+                "--profile",
+                "ci",
+                "--out",
+                pages,
+                "--executed",
+                f"{pages}/executed",
+            )
 
         found = ratios(one_by_one, side_by_side, 1 if quick else 5, warm=False)
     note = f"{len(lessons)} lessons at profile ci, each in a kernel of its own"

@@ -158,9 +158,10 @@ def rejudge(lesson: Path, path: Path) -> Iterator[str]:
 
 
 def measure(lessons: list[Path], results: Path, profile: str, seeds: str) -> int:
-    """Execute the lessons; their claims go to ``results``, their pages to build/claims/pages."""
+    """Execute the lessons; their claims go to ``results``, their site to build/claims/site."""
     environment = {**os.environ, "COURSE_RESULTS": str(results), "COURSE_SEEDS": seeds}
-    pages = ["--out", str(Path("build") / "claims" / "pages")]
+    folder = Path("build") / "claims"
+    pages = ["--out", str(folder / "site"), "--executed", str(folder / "executed")]
     one_by_one = ["--jobs", "1"] if profile == "gpu" else []
     # Ten seeds take three times as long as a lesson's own three.
     runner = [sys.executable, "tools/lessons.py", "--profile", profile, "--timeout", "7200", *one_by_one, *pages]

@@ -108,9 +108,6 @@ class Lesson:
         pages.write(path, course.text(notebook))
         self.kept = path
 
-    def as_run(self) -> pages.Run:
-        return pages.Run(self.path, self.name, course.read(self.kept))
-
     def report(self) -> str:
         return f"FAILED {self.name}{', ' + self.where if self.where else ''}: {self.error}"
 
@@ -163,6 +160,13 @@ def run(paths: list[Path], *, profile: str, jobs: int, keep: Path, timeout: int)
     return lessons
 
 
+def shown(lessons: list[Lesson], keep: Path, whole: bool) -> list[pages.Run]:
+    """What the site shows: all lessons of the course, or only these notebooks."""
+    if whole:
+        return pages.kept(keep)
+    return [pages.Run(lesson.path, lesson.name, course.read(lesson.kept)) for lesson in lessons if lesson.kept]
+
+
 def _leave_signals_alone() -> None:
     """Keep Ctrl-C for the whole run: each nbclient would set a handler that ends its own kernel and lets the others go on."""
 
@@ -186,6 +190,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("site"), help="folder of the site")
     parser.add_argument("--executed", type=Path, default=pages.EXECUTED, help="folder in which the course's lessons are kept")
     parser.add_argument("--timeout", type=int, default=1800, help="longest time of one cell, in seconds")
+    parser.add_argument("--no-site", action="store_true", help="execute and report, and write nothing")
     parser.add_argument("--strict", action="store_true", help="a warning while the site is made is an error")
     options = parser.parse_args()
     for path in options.notebooks:
@@ -194,19 +199,20 @@ def main() -> None:
     paths = list(dict.fromkeys(path.resolve() for path in options.notebooks or course.lessons()))
     if not paths:
         parser.error("there are no notebooks in notebooks/.")
-    out, whole = options.out.resolve(), set(paths) <= set(course.lessons())
-    with contextlib.ExitStack() as stack:
+    whole = set(paths) <= set(course.lessons())
+    out = options.out.resolve()
+    with tempfile.TemporaryDirectory() as folder:
         # The course's own lessons stay, so that the next site has those that are not executed then.
-        keep = options.executed.resolve() if whole else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        keep = options.executed.resolve() if whole and not options.no_site else Path(folder)
         try:
             lessons = run(paths, profile=options.profile, jobs=options.jobs, keep=keep, timeout=options.timeout)
-            runs = pages.kept(keep) if whole else [lesson.as_run() for lesson in lessons if lesson.kept]
-            fine = pages.build(runs, out, whole=whole, strict=options.strict)
+            fine = options.no_site or pages.build(shown(lessons, keep, whole), out, whole=whole, strict=options.strict)
         except KeyboardInterrupt:
             sys.exit("stopped")
         except OSError as error:  # those of a notebook are its own error
             sys.exit(f"the site could not be written: {error}")
-    print(f"the site: {out / 'index.html'}")
+    if not options.no_site and (out / "en").exists():
+        print(f"the site: {out / 'index.html'}")
     sys.exit(not fine or any(lesson.error for lesson in lessons))
 
 

@@ -177,7 +177,7 @@ def formula(notebook: NotebookNode) -> Found:
     for cell in markdown(notebook):
         for found in re.finditer(r"^\$\$.+?\$\$", cell.source, re.DOTALL | re.MULTILINE):
             above, below = cell.source[: found.start()], cell.source[found.end() :]
-            if re.search(r"\S[ \t]*\n$", above) or re.match(r"[ \t]*\n[ \t]*\S", below):
+            if re.search(r"\S[ \t]*\n\Z", above) or re.match(r"[ \t]*\n[ \t]*\S", below):
                 yield cell, "put a blank line above and below a formula that stands alone, or pages show it raw"
 
 

@@ -78,12 +78,24 @@ def page_name(stem: str, taken: set[str]) -> str:
 
 
 def kept(folder: Path) -> list[Run]:
-    """All lessons of the course, as they were executed last, or as they are where they never were."""
+    """All lessons of the course, with the outputs of their last run where that was of the code that they have now."""
     runs = []
     for path in course.lessons():
-        executed = folder / path.name
-        runs.append(Run(path, path.stem, course.read(executed if executed.exists() else path)))
+        notebook = course.read(path)
+        if (executed := folder / path.name).exists():
+            take_outputs(notebook, course.read(executed))
+        runs.append(Run(path, path.stem, notebook))
     return runs
+
+
+def take_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
+    """Give a notebook the outputs of a run, found by the ids of cells; none of them where any code differs."""
+    ran = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if {cell.id: cell.source for cell in code} == {name: cell.source for name, cell in ran.items()}:
+        for cell in code:
+            cell.outputs, cell.execution_count = ran[cell.id].outputs, ran[cell.id].execution_count
+        notebook.metadata["course"] = executed.metadata["course"]
 
 
 def build(runs: list[Run], out: Path, *, whole: bool, strict: bool = False) -> bool:
@@ -103,13 +115,15 @@ def build(runs: list[Run], out: Path, *, whole: bool, strict: bool = False) -> b
         facts = _prepare(runs, pages, extra, whole)
         settings = Path(work, "site.json")
         files.write_text(settings, json.dumps(facts))
-        # A page that is gone must not stay; the cache makes a second build quick.
-        shutil.rmtree(out / "en", ignore_errors=True)
         command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-j", "auto", "-c", str(DOCS)]
-        command += ["-d", str(Path(work, "cache")), *(["-W", "--keep-going"] if strict else []), str(pages), str(out / "en")]
+        command += [*(["-W", "--keep-going"] if strict else []), str(pages), str(Path(work, "en"))]
         done = subprocess.run(command, check=False, env=os.environ | {"COURSE_SITE": str(settings)})
-    shutil.rmtree(out / "jupyter_execute", ignore_errors=True)  # MyST-NB's own, beside the pages
-    (out / "en" / ".buildinfo").unlink(missing_ok=True)
+        if Path(work, "en", "index.html").exists():  # else the site stays as it was
+            for leftover in (".buildinfo", ".doctrees", "_sources"):
+                _remove(Path(work, "en", leftover))
+            out.mkdir(parents=True, exist_ok=True)
+            _remove(out / "en")
+            shutil.move(Path(work, "en"), out / "en")
     files.write_text(out / "index.html", _root(["en"]))
     files.write_text(out / ".nojekyll", "")  # or GitHub leaves out folders that begin with a line
     return done.returncode == 0
@@ -128,7 +142,7 @@ def _prepare(runs: list[Run], pages: Path, extra: Path, whole: bool) -> dict:
             shutil.copy(run.source, extra / "notebooks" / f"{run.name}.ipynb")
         write(pages / f"{name}.ipynb", course.text(_for_page(run, extra)))
     write(pages / "lessons" / "index.md", _lesson_list(runs, whole))
-    about["lessons/index"] = {"source": str(runs[0].source.with_name("index.md"))} if runs else {}
+    about["lessons/index"] = {"source": str(DOCS / "lessons.md")}  # which is made here
     if whole:
         generated = {name: make() for name, make in tables.TABLES.items()}
         for name, (_, document) in PAGES.items():
@@ -223,9 +237,10 @@ def _lesson_list(runs: list[Run], whole: bool) -> str:
         error = run.facts.get("error", "")
         state = f"**failed** {tables.plain(error)}" if error else "ran to the end" if run.facts else "not executed"
         seconds = f"{run.facts['seconds']:.0f}" if run.facts else ""
-        rows.append(f"| [{tables.plain(run.source.stem)}]({quote(run.source.name)}) | {seconds} | {state} |")
+        title = course.question(run.notebook) or run.source.stem
+        rows.append(f"| [{tables.plain(title)}]({quote(run.name)}.html) | {seconds} | {state} |")
     profiles = sorted({run.facts["profile"] for run in runs if run.facts})
-    executed = f"Executed under profile {', '.join(profiles)}.\n" if profiles else ""
+    executed = f"Executed under profile {', '.join(profiles)}.\n\n" if profiles else ""
     found = f"{tables.lessons()}\n\n## How they ran\n\n" if whole else ""
     return "\n".join(["# Lessons", "", found + executed, *rows, "", HIDDEN % names])
 
@@ -243,8 +258,16 @@ def _root(languages: list[str]) -> str:
 
 def write(path: Path, text: str) -> None:
     """Write a source; halves of characters, which a notebook may hold and UTF-8 cannot, are spelled out."""
+    backslash = "\\\\" if path.suffix == ".ipynb" else "\\"  # in JSON, one alone would make the half again
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    files.write_text(path, re.sub("[\ud800-\udfff]", lambda half: f"{backslash}u{ord(half[0]):x}", text))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _comparable(name: str) -> str:

@@ -87,3 +87,14 @@ def test_ci_runs_the_documents_commands_on_windows_and_macos():
     assert lessons.removesuffix(" --profile ci") in page
     (everything,) = commands("macos")
     assert f"`{everything}`" in page
+
+
+def test_the_site_is_built_once_and_deployed_by_a_job_that_builds_nothing():
+    workflow = yaml.safe_load(text_of(".github/workflows/pages.yml"))
+    build, deploy = workflow["jobs"]["build"], workflow["jobs"]["deploy"]
+    assert [step["run"] for step in build["steps"] if "run" in step] == ["make site"]
+    assert deploy["needs"] == "build"
+    assert not [step for step in deploy["steps"] if "run" in step]
+    assert {step["with"]["path"] for step in build["steps"] if "upload" in step.get("uses", "")} == {"site"}
+    assert workflow["permissions"] == {"contents": "read"}  # only the job that deploys may more
+    assert "github.io" not in text_of(".github/workflows/pages.yml")  # the repository's own name says where

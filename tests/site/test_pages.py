@@ -98,7 +98,7 @@ def test_what_is_folded_in_a_lesson_is_folded_on_its_page(site, soups):
         cells = course.read(ROOT / "notebooks" / f"{name}.ipynb").cells
         folded = [cell for cell in cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
         page = soups[site / "lessons" / f"{name}.html"]
-        hidden = page.select("details.hide.above-input, details.hide")
+        hidden = page.select("details.hide")
         assert len(hidden) == len(folded)
         titles = " ".join(summary.text for summary in page.select("details.hide summary"))
         for cell in folded:
