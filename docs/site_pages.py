@@ -28,7 +28,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("autodoc-skip-member", without_aliases)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", turn_links)
-    app.connect("html-page-context", mend_tables)
+    app.connect("html-page-context", mend)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", drop_icons)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -77,10 +77,11 @@ def turn_links(app: Sphinx, pagename: str, templatename: str, context: dict, doc
     context["body"] = LINK.sub(turned, context["body"])
 
 
-def mend_tables(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
-    """Headings without words become cells."""
+def mend(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
+    """For screen readers: headings of tables without words become cells, and a fold is called by its own title."""
     if "body" in context:
-        context["body"] = EMPTY_HEADING.sub(r"<td\1>\2</td>", context["body"])
+        body = EMPTY_HEADING.sub(r"<td\1>\2</td>", context["body"])
+        context["body"] = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
 
 
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:

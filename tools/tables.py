@@ -152,7 +152,7 @@ def rooms() -> str:
     rows = ["| module | what it is for |", "|---|---|"]
     for name in modules():
         first = _docstring(PACKAGE / f"{name.replace('.', '/')}.py").split("\n\n")[0]
-        rows.append(f"| [`{name}`](course_utils.{name}.html) | {plain(first)} |")
+        rows.append(f"| [`{name}`](course_utils.{name}.html) | {' '.join(first.split())} |")
     listed = "\n".join(f"course_utils.{name}" for name in modules())
     return "\n".join([*rows, "", f"```{{toctree}}\n:hidden:\n{listed}\n```"])
 
