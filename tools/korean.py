@@ -165,7 +165,7 @@ def main() -> None:
     for path in course.lessons(options.root):
         catalogue = options.root / CATALOGUES / f"{path.stem}.po"
         if "update" in options.commands and catalogue.exists():
-            files.write_text(catalogue, f"{updated(course.read(path), read(catalogue))}\n".lstrip("\n"))
+            files.write_text(catalogue, str(updated(course.read(path), read(catalogue))).strip("\n") + "\n")
         if "build" in options.commands and catalogue.exists():
             derived = options.root / NOTEBOOKS / path.name
             derived.parent.mkdir(parents=True, exist_ok=True)
