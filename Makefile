@@ -16,7 +16,7 @@ quoted = '$(subst ','\'',$(1))'
 absolute = $(if $(filter /%,$(firstword $(1))),$(1),$(CURDIR)/$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lessons test lint coverage lab claims bench gpu data badges release readme figure grade constraints site pages clean
+.PHONY: help venv lessons test lint coverage lab claims bench gpu data badges release readme korean figure grade constraints site pages clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ release: $(READY)  ## make the students' homework from the instructor's
 
 readme: $(READY)  ## rewrite the generated parts of README.md
 	$(BIN)/python tools/readme.py
+
+korean: $(READY)  ## bring the Korean catalogues up to date, and derive notebooks/ko/ from them
+	$(BIN)/python tools/korean.py
 
 figure: $(READY)  ## draw the figure of README.md anew, by executing lesson 00
 	$(BIN)/python tools/figure.py

@@ -6,6 +6,9 @@ from nbmake import nb_result, nb_run, pytest_items
 
 from tests.lessons.running import complaints
 
+# The Korean lessons have the same code (a test compares it), so they are not executed a second time.
+collect_ignore = ["notebooks/ko"]
+
 # Tests and the kernels that they start run every lesson small, and each process on one core: there are several at once.
 os.environ["COURSE_PROFILE"] = "ci"
 os.environ.setdefault("OMP_NUM_THREADS", "1")

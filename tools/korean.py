@@ -4,7 +4,7 @@ A message's context is the id of its cell, so that a cell that moves keeps its t
 date: a cell whose English has changed becomes fuzzy, and keeps the English that it was translated from. `build` derives
 notebooks/ko/ from the English notebooks, code untouched. `check` changes nothing, names each cell that is missing, stale or
 orphaned, or whose formulas, code, links, tags, headings or table rows differ from the English, and ends with 1 if there is one.
-Usage: python tools/korean.py [update] [build] [check]   (update and build when none is given)
+Usage: python tools/korean.py [update|build|check]   (update and build when none is given)
 """
 
 import argparse
@@ -159,18 +159,19 @@ def report(root: Path) -> int:
 
 def main() -> None:
     parser = course.parser(__doc__)
-    parser.add_argument("commands", nargs="*", choices=("update", "build", "check"), default=["update", "build"])
+    parser.add_argument("command", nargs="?", choices=("update", "build", "check"))
     parser.add_argument("--root", type=Path, default=course.ROOT, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    commands = [options.command] if options.command else ["update", "build"]
     for path in course.lessons(options.root):
         catalogue = options.root / CATALOGUES / f"{path.stem}.po"
-        if "update" in options.commands and catalogue.exists():
+        if "update" in commands and catalogue.exists():
             files.write_text(catalogue, str(updated(course.read(path), read(catalogue))).strip("\n") + "\n")
-        if "build" in options.commands and catalogue.exists():
+        if "build" in commands and catalogue.exists():
             derived = options.root / NOTEBOOKS / path.name
             derived.parent.mkdir(parents=True, exist_ok=True)
             files.write_text(derived, course.text(translated(course.read(path), read(catalogue))))
-    sys.exit("check" in options.commands and report(options.root) > 0)
+    sys.exit("check" in commands and report(options.root) > 0)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,8 @@ def test_grading_asks_for_what_it_needs(make, course):
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "lessons", "site", "pages", "lint", "coverage", "lab", "claims", "data", "badges", "release", "readme"]
+    "target",
+    ["help", "lessons", "site", "pages", "lint", "coverage", "lab", "claims", "data", "badges", "release", "readme", "korean"],
 )
 def test_targets_run_in_a_clone_at_a_path_with_spaces(make, course, target):
     build(course, "pre-commit", "jupyter")
