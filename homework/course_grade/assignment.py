@@ -1,5 +1,6 @@
 """What was handed out, and what is asked: the released notebook, and the instructor's with solutions and hidden tests."""
 
+import glob
 import hashlib
 import json
 from copy import deepcopy
@@ -21,10 +22,13 @@ class Assignment:
     name: str
     source: NotebookNode  # with solutions and hidden tests
     release: NotebookNode
+    translations: tuple[NotebookNode, ...] = ()  # of the release: the same cells, with other prose
 
     @classmethod
     def read(cls, source: Path, release: Path) -> "Assignment":
         """Read both notebooks and check that they belong together.
+
+        Translations of the release are those of the same name in folders beside it, such as ``ko/``.
 
         Raises:
             AssignmentError: one is missing or no notebook, or their graded cells are not the same.
@@ -37,7 +41,8 @@ class Assignment:
                 raise AssignmentError(f"{path} is missing.") from None
             except Exception as error:
                 raise AssignmentError(f"{path} is no notebook: {error}") from error
-        made = cls(source.stem, *notebooks)
+        beside = sorted(release.parent.glob(f"*/{glob.escape(release.name)}"))
+        made = cls(source.stem, *notebooks, tuple(filter(None, map(_readable, beside))))
         if differ := _out_of_step(made.source, made.release):
             raise AssignmentError(f"{release} is not what {source} releases ({', '.join(differ)}): run `make release`.")
         if not made.tests:
@@ -80,10 +85,34 @@ class Assignment:
         return {name: cell for name, cell in cells if utils.is_solution(cell) or utils.is_task(cell)}
 
     @property
+    def translated(self) -> dict[str, str]:
+        """Prose of the release by its translations; where two cells share one, it is left out."""
+        ours = {cell.id: cell.source for cell in self.release.cells if cell.cell_type == "markdown"}
+        found: dict[str, set[str]] = {}
+        for notebook in self.translations:
+            for cell in notebook.cells:
+                if cell.cell_type == "markdown" and cell.id in ours:
+                    found.setdefault(plain(cell.source), set()).add(ours[cell.id])
+        return {text: sources.pop() for text, sources in found.items() if len(sources) == 1}
+
+    @property
     def digest(self) -> str:
         """Changes when the release, a solution or a test changes."""
         text = json.dumps([self.source, self.release], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _readable(path: Path) -> NotebookNode | None:
+    """A notebook; ``None`` where there is none, for a folder beside the release may hold anything."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception:
+        return None
+
+
+def plain(source: str) -> str:
+    """A source without what editors change unasked: ends of lines, blanks before them, empty lines around."""
+    return "\n".join(line.rstrip() for line in source.splitlines()).strip("\n")
 
 
 def grade_id(cell: NotebookNode) -> str | None:

@@ -5,15 +5,15 @@ where they stood.
 """
 
 from copy import deepcopy
+from dataclasses import replace
 
 import nbformat
 from nbformat import NotebookNode
 
 from course_grade import patches
-from course_grade.assignment import Assignment, grade_id
+from course_grade.assignment import Assignment, grade_id, plain
 from course_grade.defusing import PROSE_LIMIT, Allowance, defuse, pictures_of, prose
 from course_grade.match import Match, match
-from course_grade.released import plain
 from course_grade.submission import Cell
 
 
@@ -22,8 +22,10 @@ def graft(assignment: Assignment, submitted: list[Cell]) -> tuple[NotebookNode, 
 
     Every cell's metadata is ours. Autograded cells hold their hidden tests; each answer keeps the outputs that were handed in.
     """
+    notes = list(getattr(submitted, "notes", ()))
+    submitted = _in_our_words(assignment, submitted)
     found = match(assignment, submitted)
-    notes = [*getattr(submitted, "notes", ()), *found.notes]
+    notes += found.notes
     ours, allowance = deepcopy(assignment.release), Allowance.of_notebook()
     ours.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
     following = _following(found, submitted)
@@ -58,6 +60,15 @@ def graft(assignment: Assignment, submitted: list[Cell]) -> tuple[NotebookNode, 
         notes.append(f"given cells were edited and put back: {', '.join(changed)}")
     ours.cells = cells
     return ours, notes
+
+
+def _in_our_words(assignment: Assignment, submitted: list[Cell]) -> list[Cell]:
+    """A homework that was handed out in another language: its given prose becomes ours, and nothing was edited."""
+    ours = assignment.translated
+    return [
+        replace(cell, source=ours[plain(cell.source)]) if cell.cell_type == "markdown" and plain(cell.source) in ours else cell
+        for cell in submitted
+    ]
 
 
 def _following(found: Match, submitted: list[Cell]) -> dict[int, list[Cell]]:

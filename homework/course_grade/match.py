@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
-from course_grade.assignment import Assignment
-from course_grade.released import DEFINES, Place, names_in, places_of, plain
+from course_grade.assignment import Assignment, plain
+from course_grade.released import DEFINES, Place, names_in, places_of
 from course_grade.submission import Cell
 
 A = TypeVar("A")

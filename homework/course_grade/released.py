@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nbformat import NotebookNode
 from nbgrader import utils
 
-from course_grade.assignment import Assignment, grade_id
+from course_grade.assignment import Assignment, grade_id, plain
 from course_grade.submission import Cell
 
 # What a line at the margin defines. Not Python's own parser: a cell may hold magics, or be broken.
@@ -60,11 +60,6 @@ def resemblance(assignment: Assignment, submitted: list[Cell]) -> float:
     places = places_of(assignment)
     known = {cell.id for cell in submitted} | {cell.grade_id for cell in submitted} | {plain(cell.source) for cell in submitted}
     return sum(bool(known & {place.id, place.name or place.id, place.text or place.id}) for place in places) / len(places)
-
-
-def plain(source: str) -> str:
-    """A source without what editors change unasked: ends of lines, blanks before them, empty lines around."""
-    return "\n".join(line.rstrip() for line in source.splitlines()).strip("\n")
 
 
 def _wanted(stub: str) -> frozenset[str]:

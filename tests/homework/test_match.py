@@ -165,6 +165,52 @@ def test_cells_that_were_merged(number, keeps):
             assert code.count(cell.source.strip()) == 1, cell.id
 
 
+# --- handed out in another language ---------------------------------------------------------------------------------------
+
+KOREAN = HOMEWORK.translations[0]
+
+
+def filled_korean(answers: dict[str, str]) -> nbformat.NotebookNode:
+    notebook = deepcopy(KOREAN)
+    for cell in notebook.cells:
+        if grade_id(cell) in answers:
+            cell.source = answers[grade_id(cell)]
+    return notebook
+
+
+def test_a_korean_homework_becomes_the_notebook_that_an_english_one_becomes():
+    assert [cell.source for cell in KOREAN.cells] != [cell.source for cell in HOMEWORK.release.cells]
+    english, notes = grafted(filled(ANSWERS))
+    korean, korean_notes = grafted(filled_korean(ANSWERS))
+    assert korean_notes == notes == []
+    assert [(cell.id, cell.source) for cell in korean.cells] == [(cell.id, cell.source) for cell in english.cells]
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(st.randoms(use_true_random=False), st.booleans(), st.booleans())
+def test_answers_arrive_from_a_korean_notebook_whose_cells_were_moved(random, names, ids):
+    notebook = filled_korean(ANSWERS)
+    lose(notebook, range(len(notebook.cells)), names=names, ids=ids)
+    random.shuffle(notebook.cells)
+    assert_all_arrive(notebook, ANSWERS)
+
+
+def test_an_untouched_korean_homework_counts_as_untouched():
+    ours, notes = grafted(deepcopy(KOREAN))
+    english, _ = grafted(deepcopy(HOMEWORK.release))
+    assert notes == []
+    assert [cell.source for cell in ours.cells] == [cell.source for cell in english.cells]
+
+
+def test_prose_that_a_student_edited_is_still_put_back_and_named():
+    notebook = filled_korean(ANSWERS)
+    cell = next(cell for cell in notebook.cells if cell.id == "task")
+    cell.source += "\n\n제 생각입니다."
+    ours, notes = grafted(notebook)
+    assert notes == ["given cells were edited and put back: task"]
+    assert next(cell for cell in ours.cells if cell.id == "task").source.startswith("## The task")
+
+
 def test_one_answer_left_as_released_and_others_moved():
     """What an editor without ids once made 64 cells of."""
     answers = {name: source for name, source in ANSWERS.items() if name != "bonus"}
