@@ -17,7 +17,7 @@ html_baseurl = SITE["address"]
 
 extensions = [
     *("myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_copybutton"),
-    "site_pages",
+    *("site_pages", "korean_search"),
 ]
 templates_path = ["_templates"]
 html_static_path = ["_static"]
@@ -27,7 +27,7 @@ html_extra_path = [SITE["extra"]]
 html_show_sourcelink = html_copy_source = False
 html_favicon = "_static/favicon.svg"
 html_use_index = html_domain_indices = False  # the search finds more
-html_context = {"default_mode": "auto"}
+html_context = {"default_mode": "auto", "words": SITE["words"]}
 
 # Lessons have been executed already; a page shows what the run left behind.
 nb_execution_mode = "off"
@@ -55,7 +55,7 @@ html_theme_options = {
     "search_as_you_type": True,
     "header_links_before_dropdown": 7,
     "navbar_align": "left",
-    "navbar_end": ["theme-switcher", "navbar-icon-links"],
+    "navbar_end": ["language", "theme-switcher", "navbar-icon-links"],
     "icon_links": [{"name": "Repository", "url": SITE["repository"], "icon": "fa-brands fa-github", "type": "fontawesome"}],
     "secondary_sidebar_items": ["lesson-links", "page-toc"],
     "footer_start": ["copyright"],

@@ -68,6 +68,9 @@ def turn_links(app: Sphinx, pagename: str, templatename: str, context: dict, doc
         if target in SITE["sources"]:
             page = app.builder.get_relative_uri(pagename, SITE["sources"][target]) or f"{quote(Path(pagename).name)}.html"
             return f'{found[1]}"{html.escape(page + fragment)}"'
+        if target in SITE["english"]:
+            up = "../" * (pagename.count("/") + 1)
+            return f'{found[1]}"{up}en/{html.escape(SITE["english"][target] + ".html" + fragment)}"'
         inside = os.path.relpath(target, ROOT)
         if SITE["repository"] and not inside.startswith("..") and Path(target).exists():
             kind = "tree" if Path(target).is_dir() else "blob"

@@ -23,9 +23,10 @@ SECTIONS = (
 HOMEWORK_SECTIONS = ("badges", "title", "objectives", "setup", "budget", "task", "handin", "recap")
 
 
-def lessons(root: Path = ROOT) -> list[Path]:
-    """Notebooks of the course, in their order."""
-    return sorted((root / "notebooks").glob("*.ipynb"))
+def lessons(root: Path = ROOT, language: str = "en") -> list[Path]:
+    """Notebooks of the course in a language, in their order."""
+    folder = root / "notebooks" if language == "en" else root / "notebooks" / language
+    return sorted(folder.glob("*.ipynb"))
 
 
 def homework_sources(root: Path = ROOT) -> list[Path]:
@@ -100,7 +101,8 @@ def colab_address(root: Path, path: Path) -> str:
     if not address.startswith("https://github.com/"):
         raise SystemExit(f"Colab opens notebooks from GitHub alone, and Repository in pyproject.toml is {address}.")
     target = address.replace("https://github.com/", "https://colab.research.google.com/github/")
-    return f"{target}/blob/{TAG}/notebooks/{path.name}"
+    folder = "notebooks/ko" if path.parent.name == "ko" else "notebooks"
+    return f"{target}/blob/{TAG}/{folder}/{path.name}"
 
 
 def colab(root: Path, path: Path) -> str:

@@ -160,11 +160,11 @@ def run(paths: list[Path], *, profile: str, jobs: int, keep: Path, timeout: int)
     return lessons
 
 
-def shown(lessons: list[Lesson], keep: Path, whole: bool) -> list[pages.Run]:
-    """What the site shows: all lessons of the course, or only these notebooks."""
+def shown(lessons: list[Lesson], keep: Path, whole: bool) -> dict[str, list[pages.Run]]:
+    """What the site shows: all lessons of the course in all languages, or only these notebooks."""
     if whole:
-        return pages.kept(keep)
-    return [pages.Run(lesson.path, lesson.name, course.read(lesson.kept)) for lesson in lessons if lesson.kept]
+        return {language: pages.kept(keep, language) for language in pages.LANGUAGES}
+    return {"en": [pages.Run(lesson.path, lesson.name, course.read(lesson.kept)) for lesson in lessons if lesson.kept]}
 
 
 def _leave_signals_alone() -> None:

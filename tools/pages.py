@@ -30,7 +30,6 @@ from course_utils import files
 
 DOCS = course.ROOT / "docs"
 EXECUTED = course.ROOT / "build" / "executed"
-TITLE = "Better models"
 # Pages beside the lessons, in the order of the navigation: their short titles, and the documents that they are made of.
 PAGES = {
     "running": ("Running it", "docs/running.md"),
@@ -45,6 +44,49 @@ PAGES = {
     "torch-report": ("A report for torch", "docs/torch-report.md"),
     "changes": ("Changes", "CHANGELOG.md"),
     "security": ("Security", "SECURITY.md"),
+}
+# Documents of a language other than English; what it has none of is linked in English.
+KOREAN_PAGES = {"glossary": ("용어집", "docs/ko/glossary.md")}
+LANGUAGES = ("en", "ko")
+WORDS = {
+    "en": {
+        "title": "Better models",
+        "description": "Hands-on lessons: make a deep-learning model better",
+        "lessons": "Lessons",
+        "ran": "How they ran",
+        "executed": "Executed under profile",
+        "columns": "| notebook | seconds | result |",
+        "fine": "ran to the end",
+        "failed": "failed",
+        "not executed": "not executed",
+        "show": "Show the code",
+        "hide": "Hide the code",
+        "stopped": "This notebook did not run to its end:",
+        "no outputs": "This page was made without running the notebook: it shows no outputs.",
+        "colab": "Open in Colab",
+        "download": "Download the notebook",
+        "other": "ko",
+        "other_name": "한국어",
+    },
+    "ko": {
+        "title": "더 좋은 모델",
+        "description": "딥러닝 모델을 더 좋게 만드는 실습 강좌",
+        "lessons": "레슨",
+        "ran": "실행 결과",
+        "executed": "실행한 프로필:",
+        "columns": "| 노트북 | 초 | 결과 |",
+        "fine": "끝까지 실행됨",
+        "failed": "실패",
+        "not executed": "실행하지 않음",
+        "show": "코드 보기",
+        "hide": "코드 접기",
+        "stopped": "이 노트북은 끝까지 실행되지 않았습니다:",
+        "no outputs": "노트북을 실행하지 않고 만든 쪽이어서 출력이 없습니다.",
+        "colab": "Colab에서 열기",
+        "download": "노트북 내려받기",
+        "other": "en",
+        "other_name": "English",
+    },
 }
 HIDDEN = "```{toctree}\n:hidden:\n%s\n```\n"
 FIGURE = "> **Figure:** "
@@ -77,10 +119,10 @@ def page_name(stem: str, taken: set[str]) -> str:
     return name
 
 
-def kept(folder: Path) -> list[Run]:
-    """All lessons of the course, with the outputs of their last run where that was of the code that they have now."""
+def kept(folder: Path, language: str = "en") -> list[Run]:
+    """All lessons in a language, with the outputs of the last English run where that was of the code that they have now."""
     runs = []
-    for path in course.lessons():
+    for path in course.lessons(language=language):
         notebook = course.read(path)
         if (executed := folder / path.name).exists():
             take_outputs(notebook, course.read(executed))
@@ -98,81 +140,108 @@ def take_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
         notebook.metadata["course"] = executed.metadata["course"]
 
 
-def build(runs: list[Run], out: Path, *, whole: bool, strict: bool = False) -> bool:
+def build(runs: dict[str, list[Run]], out: Path, *, whole: bool, strict: bool = False) -> bool:
     """Write the site; ``False`` where Sphinx found something wrong (with ``strict``, a warning is wrong).
 
     Args:
-        runs: the notebooks to show.
-        out: folder of the site; its language's pages stand in ``out/en``.
+        runs: the notebooks to show, by language. Their pages stand in ``out/en``, ``out/ko``.
+        out: folder of the site.
         whole: with all pages of the course, not only the notebooks.
         strict: warnings are errors. Pages are written all the same.
     """
-    with tempfile.TemporaryDirectory() as work:
-        pages = Path(work, "pages")
-        extra = Path(work, "extra")
-        for folder in (pages, extra):
-            folder.mkdir()
-        facts = _prepare(runs, pages, extra, whole)
-        settings = Path(work, "site.json")
-        files.write_text(settings, json.dumps(facts))
-        command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-j", "auto", "-c", str(DOCS)]
-        command += [*(["-W", "--keep-going"] if strict else []), str(pages), str(Path(work, "en"))]
-        done = subprocess.run(command, check=False, env=os.environ | {"COURSE_SITE": str(settings)})
-        if Path(work, "en", "index.html").exists():  # else the site stays as it was
-            for leftover in (".buildinfo", ".doctrees", "_sources"):
-                _remove(Path(work, "en", leftover))
-            out.mkdir(parents=True, exist_ok=True)
-            _remove(out / "en")
-            shutil.move(Path(work, "en"), out / "en")
-    files.write_text(out / "index.html", _root(["en"]))
+    fine = True
+    for language in runs:
+        with tempfile.TemporaryDirectory() as work:
+            pages, extra, written = (Path(work, name) for name in ("pages", "extra", language))
+            for folder in (pages, extra):
+                folder.mkdir()
+            settings = Path(work, "site.json")
+            files.write_text(settings, json.dumps(_prepare(runs, language, pages, extra, whole)))
+            command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-j", "auto", "-c", str(DOCS)]
+            command += [*(["-W", "--keep-going"] if strict else []), str(pages), str(written)]
+            done = subprocess.run(command, check=False, env=os.environ | {"COURSE_SITE": str(settings)})
+            fine = fine and done.returncode == 0
+            if (written / "index.html").exists():  # else the site stays as it was
+                for leftover in (".buildinfo", ".doctrees", "_sources"):
+                    _remove(written / leftover)
+                out.mkdir(parents=True, exist_ok=True)
+                _remove(out / language)
+                shutil.move(written, out / language)
+    files.write_text(out / "index.html", _root(list(runs)))
     files.write_text(out / ".nojekyll", "")  # or GitHub leaves out folders that begin with a line
-    return done.returncode == 0
+    return fine
 
 
-def _prepare(runs: list[Run], pages: Path, extra: Path, whole: bool) -> dict:
+def _documents(language: str) -> dict[str, tuple[str, str]]:
+    """Pages beside the lessons: their short titles, and the documents that they are made of."""
+    return PAGES if language == "en" else KOREAN_PAGES
+
+
+def _home(language: str) -> Path:
+    return DOCS / "index.md" if language == "en" else DOCS / language / "index.md"
+
+
+def _names(runs: list[Run], language: str, whole: bool) -> dict[str, str]:
+    """Names of a language's pages, by their sources."""
+    names = {str(run.source): f"lessons/{run.name}" for run in runs}
+    if whole:
+        names |= {str(course.ROOT / document): name for name, (_, document) in _documents(language).items()}
+        names |= {str(_home(language)): "index"}
+    return names
+
+
+def _prepare(runs: dict[str, list[Run]], language: str, pages: Path, extra: Path, whole: bool) -> dict:
     """Write the sources that Sphinx reads, and return what docs/conf.py wants to know."""
+    words = WORDS[language]
     about: dict[str, dict] = {}
     (pages / "lessons").mkdir()
-    for run in runs:
+    for run in runs[language]:
         name = f"lessons/{run.name}"
         about[name] = {"source": str(run.source), "description": course.question(run.notebook)}
         if whole:
             about[name] |= {"download": f"notebooks/{run.name}.ipynb", "colab": course.colab_address(course.ROOT, run.source)}
             (extra / "notebooks").mkdir(exist_ok=True)
             shutil.copy(run.source, extra / "notebooks" / f"{run.name}.ipynb")
-        write(pages / f"{name}.ipynb", course.text(_for_page(run, extra)))
-    write(pages / "lessons" / "index.md", _lesson_list(runs, whole))
-    about["lessons/index"] = {"source": str(DOCS / "lessons.md")}  # which is made here
+        write(pages / f"{name}.ipynb", course.text(_for_page(run, extra, words)))
+    write(pages / "lessons" / "index.md", _lesson_list(runs[language], language, whole))
+    about["lessons/index"] = {"source": str(_home(language).with_name("lessons.md"))}  # which is made here
+    documents = _documents(language) if whole else {}
     if whole:
-        generated = {name: make() for name, make in tables.TABLES.items()}
-        for name, (_, document) in PAGES.items():
+        generated = {name: make() for name, make in tables.TABLES[language].items()}
+        for name, (_, document) in documents.items():
             about[name] = {"source": str(course.ROOT / document)}
             write(pages / f"{name}.md", _filled(course.ROOT / document, generated))
-        for name, text in tables.reference().items():
-            write(pages / "api" / f"{name}.md", text)
-        about["index"] = {
-            "source": str(DOCS / "index.md"),
-            "description": "Hands-on lessons on making deep-learning models better",
-        }
+        if language == "en":
+            for name, text in tables.reference().items():
+                write(pages / "api" / f"{name}.md", text)
+                about[f"api/{name}"] = {}
+        about["index"] = {"source": str(_home(language)), "description": words["description"]}
         shutil.copy(DOCS / "memorising.png", pages)
-        listed = "\n".join(["lessons/index", *(f"{title} <{name}>" for name, (title, _) in PAGES.items())])
-        home = f"{_filled(DOCS / 'index.md', generated)}\n{HIDDEN % listed}"
+        listed = "\n".join(["lessons/index", *(f"{title} <{name}>" for name, (title, _) in documents.items())])
+        home = f"{_filled(_home(language), generated)}\n{HIDDEN % listed}"
     else:
         home = f"# Notebooks\n\n[What was executed](lessons/index.html)\n\n{HIDDEN % 'lessons/index'}"
     write(pages / "index.md", home)
+    if words["other"] in runs:
+        other = words["other"]
+        theirs = {"lessons/index", *_names(runs[other], other, whole).values()}
+        for name, facts in about.items():
+            facts["other"] = "../" * (name.count("/") + 1) + f"{other}/{name if name in theirs else 'index'}.html"
     return {
-        "title": TITLE,
-        "language": "en",
-        "address": f"{course.site_address()}en/" if whole else "",
+        "title": words["title"],
+        "words": words,
+        "language": language,
+        "address": f"{course.site_address()}{language}/" if whole else "",
         "repository": course.repository(),
         "extra": str(extra),
         "pages": about,
-        "sources": {facts["source"]: name for name, facts in about.items() if "source" in facts},
-        "without_list": ["index", *PAGES] if whole else ["index"],
+        "sources": _names(runs[language], language, whole),
+        "english": _names(runs["en"], "en", whole) if language != "en" else {},
+        "without_list": ["index", *documents],
     }
 
 
-def _for_page(run: Run, extra: Path) -> NotebookNode:
+def _for_page(run: Run, extra: Path, words: dict[str, str]) -> NotebookNode:
     """A copy of a notebook as MyST-NB wants it: folds, alternative texts, anchors, and no badges."""
     notebook = run.notebook.copy()
     notebook.cells = [NotebookNode({**cell, "metadata": NotebookNode(cell.metadata)}) for cell in run.notebook.cells]
@@ -182,7 +251,7 @@ def _for_page(run: Run, extra: Path) -> NotebookNode:
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             tags.append("hide-input")
             if title := re.match(r"# @title (.+)", cell.source):
-                shown |= {"code_prompt_show": f"Show the code: {title[1]}", "code_prompt_hide": f"Hide the code: {title[1]}"}
+                shown |= {f"code_prompt_{way}": f"{words[way]}: {title[1]}" for way in ("show", "hide")}
         if "badges" in tags:
             tags.append("remove-cell")
         alt = cell.metadata.get("alt", "")
@@ -197,7 +266,7 @@ def _for_page(run: Run, extra: Path) -> NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = [_with_files(output, extra) for output in cell.outputs]
         cell.metadata.tags = tags
-    notebook.cells[1:1] = _notice(run)
+    notebook.cells[1:1] = _notice(run, words)
     return notebook
 
 
@@ -217,32 +286,34 @@ def _with_files(output: NotebookNode, extra: Path) -> NotebookNode:
     return NotebookNode({**output, "data": NotebookNode(data)})
 
 
-def _notice(run: Run) -> list[NotebookNode]:
+def _notice(run: Run, words: dict[str, str]) -> list[NotebookNode]:
     """What a reader must know of this run, above everything else: that it failed, or that there was none."""
     if error := run.facts.get("error"):
         fence = "`" * 8
-        text = f":::{{danger}}\nThis notebook did not run to its end:\n{fence}text\n{error}\n{fence}\n:::"
+        text = f":::{{danger}}\n{words['stopped']}\n{fence}text\n{error}\n{fence}\n:::"
     elif not run.facts:
-        text = ":::{note}\nThis page was made without running the notebook: it shows no outputs.\n:::"
+        text = f":::{{note}}\n{words['no outputs']}\n:::"
     else:
         return []
     return [new_markdown_cell(text, id="notice")]
 
 
-def _lesson_list(runs: list[Run], whole: bool) -> str:
+def _lesson_list(runs: list[Run], language: str, whole: bool) -> str:
     """The page above all lessons: how each ran, and for the course's own what it found."""
+    words = WORDS[language]
     names = "\n".join(run.name for run in runs)
-    rows = ["| notebook | seconds | result |", "|---|---|---|"]
+    rows = [words["columns"], "|---|---|---|"]
     for run in runs:
         error = run.facts.get("error", "")
-        state = f"**failed** {tables.plain(error)}" if error else "ran to the end" if run.facts else "not executed"
+        state = words["fine"] if run.facts else words["not executed"]
+        state = f"**{words['failed']}** {tables.plain(error)}" if error else state
         seconds = f"{run.facts['seconds']:.0f}" if run.facts else ""
         title = course.question(run.notebook) or run.source.stem
         rows.append(f"| [{tables.plain(title)}]({quote(run.name)}.html) | {seconds} | {state} |")
     profiles = sorted({run.facts["profile"] for run in runs if run.facts})
-    executed = f"Executed under profile {', '.join(profiles)}.\n\n" if profiles else ""
-    found = f"{tables.lessons()}\n\n## How they ran\n\n" if whole else ""
-    return "\n".join(["# Lessons", "", found + executed, *rows, "", HIDDEN % names])
+    executed = f"{words['executed']} {', '.join(profiles)}\n\n" if profiles else ""
+    found = f"{tables.lessons(language)}\n\n## {words['ran']}\n\n" if whole else ""
+    return "\n".join([f"# {words['lessons']}", "", found + executed, *rows, "", HIDDEN % names])
 
 
 def _filled(document: Path, generated: dict[str, str]) -> str:
@@ -253,7 +324,7 @@ def _filled(document: Path, generated: dict[str, str]) -> str:
 
 def _root(languages: list[str]) -> str:
     template = Template((DOCS / "root.html").read_text(encoding="utf-8"), autoescape=True)
-    return template.render(title=TITLE, languages=languages) + "\n"
+    return template.render(title=WORDS["en"]["title"], languages=languages) + "\n"
 
 
 def write(path: Path, text: str) -> None:
@@ -281,7 +352,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=course.ROOT / "site", help="folder of the site")
     parser.add_argument("--strict", action="store_true", help="a warning of Sphinx is an error")
     options = parser.parse_args()
-    sys.exit(not build(kept(options.executed), options.out.resolve(), whole=True, strict=options.strict))
+    runs = {language: kept(options.executed, language) for language in LANGUAGES}
+    sys.exit(not build(runs, options.out.resolve(), whole=True, strict=options.strict))
 
 
 if __name__ == "__main__":

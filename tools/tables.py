@@ -37,15 +37,21 @@ def lessons_with_badges() -> str:
     return "\n".join(rows)
 
 
-def lessons() -> str:
+def lessons(language: str = "en") -> str:
     """The map of the lessons: what each asks, and what was found."""
-    rows = ["| lesson | question | what was found |", "|---|---|---|"]
+    heads = {"en": "| lesson | question | what was found |", "ko": "| 레슨 | 질문 | 발견한 것 |"}
+    rows = [heads[language], "|---|---|---|"]
     found = findings()
-    for path in course.lessons():
+    for path in course.lessons(language=language):
         number = course.number(path)
-        question = f"[{course.question(course.read(path))}](../notebooks/{path.name})"
-        rows.append(f"| {number} | {question} | {found[number]['finding']} |")
+        question = f"[{course.question(course.read(path))}]({_from_docs(path, language)})"
+        rows.append(f"| {number} | {question} | {found[number]['finding' if language == 'en' else f'finding_{language}']} |")
     return "\n".join(rows)
+
+
+def _from_docs(path: Path, language: str) -> str:
+    """A link to a lesson from the documents of a language."""
+    return f"../notebooks/{path.name}" if language == "en" else f"../../notebooks/{language}/{path.name}"
 
 
 def claims() -> str:
@@ -86,16 +92,21 @@ def speed() -> str:
 # --- terms ----------------------------------------------------------------------------------------------------------------
 
 
-def terms() -> str:
+def terms(language: str = "en") -> str:
     """English and Korean terms, in the order of the alphabet, each with the lessons that explain it."""
     found: dict[tuple[str, str], list[str]] = {}
     for path in course.lessons():
         for english, korean, anchor in terms_of(path):
             number = course.number(path)
-            link = f"[{number}](../notebooks/{path.name}{anchor})"
             links = found.setdefault((english, korean), [])
             if not any(one.startswith(f"[{number}]") for one in links):
-                links.append(link)
+                links.append(f"[{number}]({_from_docs(path, language)}{anchor})")
+    if language == "ko":
+        rows = ["| 한국어 | 영어 | 레슨 |", "|---|---|---|"]
+        ordered = sorted((korean, english, links) for (english, korean), links in found.items())
+        return "\n".join(
+            [*rows, *(f"| {korean} | {plain(english)} | {', '.join(links)} |" for korean, english, links in ordered)]
+        )
     rows = ["| English | 한국어 | lesson |", "|---|---|---|"]
     for (english, korean), links in sorted(found.items(), key=lambda item: (item[0][0].casefold(), item[0][1])):
         rows.append(f"| {plain(english)} | {korean} | {', '.join(links)} |")
@@ -157,4 +168,7 @@ def rooms() -> str:
     return "\n".join([*rows, "", f"```{{toctree}}\n:hidden:\n{listed}\n```"])
 
 
-TABLES = {"lessons": lessons, "claims": claims, "speed": speed, "terms": terms, "rooms": rooms}
+TABLES = {
+    "en": {"lessons": lessons, "claims": claims, "speed": speed, "terms": terms, "rooms": rooms},
+    "ko": {"lessons": lambda: lessons("ko"), "terms": lambda: terms("ko")},
+}
