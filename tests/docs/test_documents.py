@@ -20,6 +20,7 @@ GRADER = tomllib.loads((ROOT / "homework" / "pyproject.toml").read_text(encoding
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "data/README.md", "homework/README.md"),
     *(f"docs/{name}.md" for name in ("api", "glossary", "index", "layouts", "results", "running", "speed", "torch-report")),
+    *("docs/ko/glossary.md", "docs/ko/index.md"),
 ]
 CONDA_NAMES = {"torch": "pytorch", "build": "python-build"}
 # What pip installs from an extra that names this package itself, and what conda users do without.

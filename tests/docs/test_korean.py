@@ -1,5 +1,6 @@
 """The Korean lessons are complete, in step with the English ones, and what an editor may do to either is found."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -59,6 +60,13 @@ def test_no_star_of_markdown_stays_raw(path):
             text = re.sub(korean.KEEP["formulas"], "x", cell.source, flags=re.DOTALL | re.MULTILINE)
             shown = [part for block in markdown.parse(text) for part in block.children or () if part.type == "text"]
             assert [part.content for part in shown if "*" in part.content] == [], cell.id
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "ko").glob("*.md")), ids=lambda path: path.stem)
+def test_a_korean_document_was_translated_from_the_english_one_as_it_is(path):
+    name, mark = re.search(r"<!-- translated from (\S+), (\w+) -->", path.read_text(encoding="utf-8")).groups()
+    now = hashlib.sha256((ROOT / name).read_bytes()).hexdigest()[:12]
+    assert mark == now, f"{name} has changed: bring {path.name} up to date, and give it the mark {now}"
 
 
 def test_one_english_term_has_one_korean_word_in_the_korean_lessons():
