@@ -318,7 +318,7 @@ def _lesson_list(runs: list[Run], language: str, whole: bool) -> str:
 
 def _filled(document: Path, generated: dict[str, str]) -> str:
     """A document of ours, with the generated tables where it names them: ``<!-- table: claims -->``."""
-    text = document.read_text(encoding="utf-8")
+    text = document.read_text(encoding="utf-8").replace("](../memorising.png)", "](memorising.png)")  # it lies beside the page
     return re.sub(r"<!-- table: (\w+) -->", lambda found: generated[found[1]], text)
 
 

@@ -42,7 +42,9 @@ class Assignment:
             except Exception as error:
                 raise AssignmentError(f"{path} is no notebook: {error}") from error
         beside = sorted(release.parent.glob(f"*/{glob.escape(release.name)}"))
-        made = cls(source.stem, *notebooks, tuple(filter(None, map(_readable, beside))))
+        ours, released = notebooks
+        translations = tuple(notebook for path in beside if (notebook := _readable(path)) is not None)
+        made = cls(source.stem, ours, released, translations)
         if differ := _out_of_step(made.source, made.release):
             raise AssignmentError(f"{release} is not what {source} releases ({', '.join(differ)}): run `make release`.")
         if not made.tests:
