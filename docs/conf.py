@@ -13,6 +13,7 @@ SITE = json.loads(Path(os.environ["COURSE_SITE"]).read_text(encoding="utf-8"))
 project = html_title = SITE["title"]
 author = copyright = "the authors of Better models. MIT licence"
 language = SITE["language"]
+locale_dirs = [SITE["locale"]]  # words of the theme that it does not have in this language
 html_baseurl = SITE["address"]
 
 extensions = [

@@ -156,7 +156,8 @@ def build(runs: dict[str, list[Run]], out: Path, *, whole: bool, strict: bool = 
             for folder in (pages, extra):
                 folder.mkdir()
             settings = Path(work, "site.json")
-            files.write_text(settings, json.dumps(_prepare(runs, language, pages, extra, whole)))
+            facts = _prepare(runs, language, pages, extra, whole)
+            files.write_text(settings, json.dumps(facts | {"locale": str(_theme(language, Path(work)))}))
             command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-j", "auto", "-c", str(DOCS)]
             command += [*(["-W", "--keep-going"] if strict else []), str(pages), str(written)]
             done = subprocess.run(command, check=False, env=os.environ | {"COURSE_SITE": str(settings)})
@@ -170,6 +171,16 @@ def build(runs: dict[str, list[Run]], out: Path, *, whole: bool, strict: bool = 
     files.write_text(out / "index.html", _root(list(runs)))
     files.write_text(out / ".nojekyll", "")  # or GitHub leaves out folders that begin with a line
     return fine
+
+
+def _theme(language: str, work: Path) -> Path:
+    """A folder with the theme's words in a language; a copy, since Sphinx compiles them where they lie."""
+    folder = work / "locale"
+    words = Path(language, "LC_MESSAGES", "sphinx.po")
+    if (course.ROOT / "locale" / words).exists():
+        (folder / words).parent.mkdir(parents=True)
+        shutil.copy(course.ROOT / "locale" / words, folder / words)
+    return folder
 
 
 def _documents(language: str) -> dict[str, tuple[str, str]]:

@@ -394,6 +394,7 @@ def test_every_lesson_has_a_korean_page_with_the_outputs_and_anchors_of_the_engl
         english = soups[site / "lessons" / f"{path.stem}.html"]
         korean = BeautifulSoup((korean_site / "lessons" / f"{path.stem}.html").read_text(encoding="utf-8"), "html.parser")
         assert korean.html["lang"] == "ko"
+        assert "On this page" not in korean.text
         anchors = [[tag["id"] for tag in page.article.find_all(id=re.compile("^lesson-"))] for page in (english, korean)]
         assert anchors[0] == anchors[1] != []
         outputs = [len(page.select("div.cell_output")) for page in (english, korean)]
