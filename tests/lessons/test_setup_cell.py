@@ -155,7 +155,7 @@ def run_badges(monkeypatch, capsys):
 
 
 def contents(root):
-    return {path.name: path.read_bytes() for path in sorted((root / "notebooks").iterdir())}
+    return {path.name: path.read_bytes() for path in sorted((root / "notebooks").glob("*.ipynb"))}
 
 
 @pytest.fixture
